@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page word: all that the engine knows of one page, in one atomic 64-bit word.
+ *
+ *   63..32  slot      the page's place in the store (EM_SLOT_NONE: none);
+ *                     in STAGED: index of the frame that holds the content
+ *   31..24  tag       the eviction policy's eight bits
+ *   23..12  stamp     coarse eviction clock at the time the page went out
+ *   11..8   segment   index of the page's region in its block's segment table
+ *        6  PINNED    locked in memory by the program (mlock)
+ *        5  LOCKED    a range operation (munmap, mremap, madvise, fork ...) owns the page
+ *        4  WAITERS   somebody sleeps on the low half of this word (futex)
+ *    3..0  state
+ *
+ * Ownership.  In a stable state (and not LOCKED) nobody owns the page; taking it
+ * is a compare-and-swap.  In a transit state exactly one thread, the one whose
+ * compare-and-swap set it, owns the page and is the only one to change it,
+ * except where the table says "steal".  Whoever finds a page in transit or
+ * LOCKED waits on the word; there is no other lock on the fault path.
+ *
+ *   state      mapped  slot   stable  meaning
+ *   HOLE       -       -      yes     not managed
+ *   ABSENT     no      none   yes     never touched, or discarded: reads as zeros
+ *   FILLING    no      any    -       content is on its way: zeros, demand read, prefetch read
+ *   STAGED     no      frame  yes     prefetched: content is in a frame, not mapped yet
+ *   CLEAN      wp      yes    yes     mapped write-protected, slot holds the same bytes
+ *   DIRTY      yes     none   yes     mapped (perhaps write-protected), no copy elsewhere
+ *   UPGRADE    yes     any    -       a write fault is lifting the write protection
+ *   WRITEBACK  wp      yes    steal   being written to its slot; a write fault may steal it
+ *   LIFTING    no      none   -       moved out of the address space, content in a private
+ *                                     frame, being written (eviction without write protection)
+ *   DROPPING   any     yes    -       is being unmapped, content is in its slot
+ *   SWAPPED    no      yes    yes     only in the store
+ *   FAILED     no      any    yes     content lost to an I/O error: access raises SIGBUS
+ */
+#ifndef EM_CORE_PAGEWORD_H
+#define EM_CORE_PAGEWORD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef uint64_t em_word_t;
+
+enum em_state {
+	EM_HOLE = 0,
+	EM_ABSENT,
+	EM_FILLING,
+	EM_STAGED,
+	EM_CLEAN,
+	EM_DIRTY,
+	EM_UPGRADE,
+	EM_WRITEBACK,
+	EM_LIFTING,
+	EM_DROPPING,
+	EM_SWAPPED,
+	EM_FAILED,
+	EM_NSTATES
+};
+
+/*
+ * Every transition there is: T(from, to, by whom and why).  Debug builds assert
+ * it at each change; the Spin model in tests/model is checked against it.
+ * Range operations (LOCKED) may also take any stable state to HOLE or ABSENT, and
+ * HOLE to ABSENT: those are the last four blocks.
+ */
+#define EM_TRANSITIONS(T)                                                                  \
+	T(ABSENT, FILLING, "fault: first touch")                                           \
+	T(SWAPPED, FILLING, "fault: demand read; service: prefetch read")                  \
+	T(STAGED, FILLING, "fault: map a prefetched page")                                 \
+	T(FILLING, ABSENT, "fill failed before any content was there")                     \
+	T(FILLING, DIRTY, "filled writable")                                               \
+	T(FILLING, CLEAN, "filled write-protected, slot kept")                             \
+	T(FILLING, STAGED, "service: prefetch read complete; fault: mapping failed")       \
+	T(FILLING, SWAPPED, "prefetch given up, fill failed")                              \
+	T(FILLING, FAILED, "demand read failed for good")                                  \
+	T(STAGED, SWAPPED, "service: staged page dropped unused")                          \
+	T(CLEAN, UPGRADE, "write fault")                                                   \
+	T(DIRTY, UPGRADE, "write fault on a page whose block was protected")               \
+	T(UPGRADE, DIRTY, "protection lifted, slot freed")                                 \
+	T(DIRTY, WRITEBACK, "reclaim: chosen, slot assigned")                              \
+	T(WRITEBACK, UPGRADE, "write fault steals the page; reclaim frees the slot")       \
+	T(WRITEBACK, DIRTY, "reclaim: held by a system call, or the write failed")         \
+	T(WRITEBACK, DROPPING, "reclaim: written")                                         \
+	T(WRITEBACK, CLEAN, "reclaim: written, but held by a system call meanwhile")       \
+	T(CLEAN, DROPPING, "reclaim: chosen, no write needed")                             \
+	T(DROPPING, CLEAN, "reclaim: held by a system call after all")                     \
+	T(DROPPING, SWAPPED, "reclaim: unmapped")                                          \
+	T(DIRTY, LIFTING, "reclaim without write protection: page moved out")              \
+	T(LIFTING, DIRTY, "reclaim: held by a system call, or write failed: moved back")   \
+	T(LIFTING, SWAPPED, "reclaim: written")                                            \
+	T(HOLE, ABSENT, "mapped")                                                          \
+	T(ABSENT, HOLE, "unmapped")                                                        \
+	T(SWAPPED, HOLE, "unmapped, slot freed")                                           \
+	T(STAGED, HOLE, "unmapped, frame and slot freed")                                  \
+	T(CLEAN, HOLE, "unmapped, slot freed")                                             \
+	T(DIRTY, HOLE, "unmapped")                                                         \
+	T(FAILED, HOLE, "unmapped")                                                        \
+	T(SWAPPED, ABSENT, "discarded, slot freed")                                        \
+	T(STAGED, ABSENT, "discarded, frame and slot freed")                               \
+	T(CLEAN, ABSENT, "discarded, slot freed")                                          \
+	T(DIRTY, ABSENT, "discarded")                                                      \
+	T(FAILED, ABSENT, "discarded")                                                     \
+	T(STAGED, SWAPPED_LOCKED, "range operation: frame given back")                     \
+	T(CLEAN, DIRTY_LOCKED, "range operation: moved, protection lost, slot freed")      \
+	T(HOLE, MOVED_LOCKED, "range operation: state taken over from the old address")
+
+#define EM_W_STATE 0xfull
+#define EM_W_WAITERS (1ull << 4)
+#define EM_W_LOCKED (1ull << 5)
+#define EM_W_PINNED (1ull << 6)
+#define EM_W_SEG_SHIFT 8
+#define EM_W_SEG (0xfull << EM_W_SEG_SHIFT)
+#define EM_W_STAMP_SHIFT 12
+#define EM_W_STAMP (0xfffull << EM_W_STAMP_SHIFT)
+#define EM_W_TAG_SHIFT 24
+#define EM_W_TAG (0xffull << EM_W_TAG_SHIFT)
+#define EM_W_SLOT_SHIFT 32
+
+static inline enum em_state em_word_state(em_word_t w)
+{
+	return (enum em_state)(w & EM_W_STATE);
+}
+
+static inline uint32_t em_word_slot(em_word_t w)
+{
+	return (uint32_t)(w >> EM_W_SLOT_SHIFT);
+}
+
+static inline em_word_t em_word_with_state(em_word_t w, enum em_state s)
+{
+	return (w & ~EM_W_STATE) | (em_word_t)s;
+}
+
+static inline em_word_t em_word_with_slot(em_word_t w, uint32_t slot)
+{
+	return (w & 0xffffffffull) | ((em_word_t)slot << EM_W_SLOT_SHIFT);
+}
+
+/* Nobody owns a page in these states unless LOCKED is set too. */
+static inline bool em_state_is_stable(enum em_state s)
+{
+	return s == EM_HOLE || s == EM_ABSENT || s == EM_STAGED || s == EM_CLEAN ||
+	       s == EM_DIRTY || s == EM_SWAPPED || s == EM_FAILED;
+}
+
+/* Counted as resident by the budget. */
+static inline bool em_state_is_resident(enum em_state s)
+{
+	return s == EM_CLEAN || s == EM_DIRTY || s == EM_UPGRADE || s == EM_WRITEBACK ||
+	       s == EM_DROPPING || s == EM_LIFTING;
+}
+
+#endif

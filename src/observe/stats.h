@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Counters of one managed process.  Counting is relaxed atomics, signal-safe, from
+ * any thread.  The JSON field names written by em_stats_json are documented in
+ * docs/statistics.md and stay.
+ */
+#ifndef EM_OBSERVE_STATS_H
+#define EM_OBSERVE_STATS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EM_STATS_HIST 64 /* bucket i counts times in [2^(i/2), 2^((i+1)/2)) ns, half octaves */
+
+/* X(name): one relaxed counter, same name in JSON. */
+#define EM_STATS_COUNTERS(X) \
+	X(faults_first_touch)	\
+	X(faults_major)		\
+	X(faults_prefetch_hit)	\
+	X(faults_write_protect)	\
+	X(faults_waited)	\
+	X(faults_spurious)	\
+	X(first_touch_pages)	\
+	X(pages_in)		\
+	X(pages_out)		\
+	X(pages_dropped_clean)	\
+	X(pages_discarded)	\
+	X(prefetched)		\
+	X(prefetched_used)	\
+	X(prefetched_unused)	\
+	X(bytes_read)		\
+	X(bytes_written)	\
+	X(evictions_inline)	\
+	X(evictions_background)	\
+	X(evict_batches)	\
+	X(evict_cancelled)	\
+	X(shootdowns)		\
+	X(uffd_ioctls)		\
+	X(io_errors)		\
+	X(budget_overruns)	\
+	X(syscalls_hooked)	\
+	X(syscalls_held)	\
+	X(forks)
+
+struct em_stats {
+#define X(name) uint64_t name;
+	EM_STATS_COUNTERS(X)
+#undef X
+	uint64_t resident_peak_pages;
+	uint64_t fault_ns_total, fault_ns_max;
+	uint64_t fault_hist[EM_STATS_HIST];
+};
+
+extern struct em_stats em_stats; /* process-wide; hidden */
+
+#define em_stat_add(name, n) __atomic_fetch_add(&em_stats.name, (uint64_t)(n), __ATOMIC_RELAXED)
+#define em_stat_inc(name) em_stat_add(name, 1)
+
+struct em_region_stats {
+	uint64_t faults_first_touch, faults_major, faults_prefetch_hit, faults_write_protect;
+	uint64_t pages_in, pages_out, pages_dropped_clean;
+};
+
+/* Adds one fault of `ns` nanoseconds to the histogram. [sigsafe] */
+void em_stats_fault_time(uint64_t ns);
+
+/* The q-quantile (0..1000 per mille) of the histogram in ns, interpolated. [sigsafe] */
+uint64_t em_stats_quantile_ns(const struct em_stats *s, unsigned per_mille);
+
+/* Writes one JSON object with a final newline into buf without allocating and without
+   libc; returns the length, or -ENOSPC. [sigsafe] */
+long em_stats_json(char *buf, size_t len);
+
+#endif
