@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory for the engine's own data: never managed, never malloc.
+ * Context: signal-safe, any thread inside an engine section (signals blocked).
+ */
+#ifndef EM_CORE_META_H
+#define EM_CORE_META_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Zeroed, 64-byte aligned memory, or NULL.  Small sizes come from size classes whose memory is
+   only ever recycled for metadata (a stale pointer reads garbage, it never faults). */
+void *em_meta_alloc(size_t bytes);
+/* bytes: as asked for. */
+void em_meta_free(void *p, size_t bytes);
+/* Bytes held from the kernel now. */
+uint64_t em_meta_bytes(void);
+
+#endif
