@@ -46,7 +46,7 @@ struct em_options {
 
 #define EM_DRAM_MIN_BYTES (1024u * 1024u) /* a budget below this is refused */
 
-/* Fills defaults. */
+/* Fills defaults, except dram_bytes: em_options_from_env does that last. */
 void em_options_init(struct em_options *o);
 
 /* "64K", "1.5G", "4096", "2T"; binary units, upper or lower case, optional "iB"/"B".
@@ -58,7 +58,8 @@ int em_size_parse_percent(const char *text, uint64_t whole, uint64_t *bytes);
 uint64_t em_memory_available_bytes(void);
 
 /* Sets one option by its long name ("dram", "swap", "policy", "prefetch", "delivery",
-   "min-map", "stats", "mask").  0, or -EINVAL with one line in err:
+   "min-map", "stats", "verbose", "mask").  In the values of swap, policy and prefetch
+   ",," is a comma that belongs to the path.  0, or -EINVAL with one line in err:
    what, where, what to do. */
 int em_options_set(struct em_options *o, const char *name, const char *value, char *err,
 		   size_t err_len);
@@ -71,8 +72,19 @@ int em_options_from_env(struct em_options *o, char *err, size_t err_len);
    on the other side yields the same. */
 int em_options_to_env(const struct em_options *o);
 
+/* Does a policy or prefetcher name mean a shared object?  It has a slash or ends in ".so". */
+bool em_options_is_path(const char *name);
+
+/* Makes the paths in o independent of the current directory.  0 or -EINVAL with a line. */
+int em_options_absolute(struct em_options *o, char *err, size_t err_len);
+
 /* Checks what can be checked without starting: minimum budget, policy and prefetcher
    exist, swap path usable.  0 or -EINVAL with a line. */
 int em_options_check(const struct em_options *o, char *err, size_t err_len);
+
+/* Starts the policy and the prefetcher with their arguments on a make-believe engine and
+   stops them again, so that bad arguments are found before the program runs.  For
+   `extmem run` only: a process that pages must start them once.  0 or -EINVAL with a line. */
+int em_options_try_plugins(const struct em_options *o, char *err, size_t err_len);
 
 #endif
