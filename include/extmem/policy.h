@@ -55,7 +55,8 @@ enum extmem_event_kind {
 	EXTMEM_EV_EVICT_FAILED = 7,/* was offered as victim but stays resident (held by a
 				      system call, written again, I/O error): not queued
 				      anywhere unless the policy queues it again */
-	EXTMEM_EV_GONE = 8,        /* unmapped or discarded: no longer resident */
+	EXTMEM_EV_GONE = 8,        /* unmapped, discarded or moved away: no longer resident here;
+				      info: the tag it had, which is cleared by now */
 	EXTMEM_EV_COLD = 9         /* the program said it will not need it soon (MADV_COLD) */
 };
 
@@ -80,8 +81,9 @@ struct extmem_policy_host {
 	uint64_t (*resident_pages)(void);
 
 	/* Eight bits per page that belong to the policy.  They survive eviction and
-	   are zero when a page is first seen or was discarded.  tag_set returns 0, or
-	   -ENOENT when the page is not managed any more. */
+	   are zero when a page is first seen, was discarded or moved to another address
+	   (it is announced there as FIRST_TOUCH).  tag_set returns 0, or -ENOENT when
+	   the page is not managed any more. */
 	uint8_t (*tag_get)(extmem_page_t page);
 	int (*tag_set)(extmem_page_t page, uint8_t tag);
 

@@ -61,11 +61,39 @@ struct em_region_stats {
 	uint64_t pages_in, pages_out, pages_dropped_clean;
 };
 
+struct em_stats_region {
+	uint64_t start, end; /* addresses */
+	const char *kind;    /* "mmap", "heap", ... */
+	struct em_region_stats s;
+};
+
+typedef void (*em_stats_region_fn)(void *arg, const struct em_stats_region *r);
+
+/* What the report needs beyond the counters.  Strings must not be NULL. */
+struct em_stats_extra {
+	long pid;
+	uint64_t budget_bytes, resident_bytes, resident_peak_bytes, managed_bytes;
+	uint64_t metadata_bytes, slots_used;
+	const char *delivery, *policy, *prefetch, *features; /* features: "wp,move,..." */
+	void (*regions)(em_stats_region_fn fn, void *arg); /* calls fn for each; may be NULL */
+};
+
+/* Provided by the engine: fills *x (zeroed by the caller). [sigsafe] */
+void em_stats_collect(struct em_stats_extra *x);
+
+#define EM_STATS_REGIONS 64 /* listed one by one, the rest is summed up */
+
 /* Adds one fault of `ns` nanoseconds to the histogram. [sigsafe] */
 void em_stats_fault_time(uint64_t ns);
 
 /* The q-quantile (0..1000 per mille) of the histogram in ns, interpolated. [sigsafe] */
 uint64_t em_stats_quantile_ns(const struct em_stats *s, unsigned per_mille);
+
+/* Where bucket i of the histogram ends, exclusively.  The last one has no end. [sigsafe] */
+uint64_t em_stats_bucket_end_ns(unsigned i);
+
+/* Faults in the histogram. [sigsafe] */
+uint64_t em_stats_count(const struct em_stats *s);
 
 /* Writes one JSON object with a final newline into buf without allocating and without
    libc; returns the length, or -ENOSPC. [sigsafe] */

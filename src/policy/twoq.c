@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * 2q: active and inactive list, without accessed bits.
+ *
+ * A stock kernel tells a pager of faults, not of uses: a page that is resident may be used
+ * a million times unseen.  What tells the hot page from the cold one is how soon it comes
+ * back after it was evicted.  Pages enter the inactive list, a FIFO (A1in of T. Johnson
+ * and D. Shasha, "2Q", VLDB 1994).  One that comes back while fewer pages than fit the
+ * active list have been evicted would have stayed had the list it was in been that much
+ * longer; it enters the active list (Am; the refault distance takes the place of A1out, as
+ * in J. Weiner's workingset detection in Linux 3.15).  The active list gives its oldest
+ * back to the inactive list when it outgrows its share.  A scan passes through the
+ * inactive list and leaves the active one alone.
+ *
+ * A reference that is seen (a write to a clean page, an accessed bit) counts once the page
+ * is no longer young: one soon after the fault belongs to the same use (2Q's correlated
+ * reference), else a scan that reads and then writes would look hot.
+ *
+ * in=P     the inactive list gets at least P % of the pages (25)
+ * out=P    coming back within P % of the budget is soon, however short the active list (50)
+ * cluster  see cluster.h (on)
+ */
+#include <errno.h>
+
+#include "args.h"
+#include "cluster.h"
+#include "registry.h"
+
+enum { INACTIVE = 1, ACTIVE = 2, COLD = 3 };
+
+#define TAG_REF 0x04u
+
+struct twoq {
+	struct em_queues qs;
+	unsigned in_percent, out_percent;
+	bool cluster;
+};
+
+static int twoq_init(const struct extmem_policy_host *host, const char *args, void **state,
+		     char *err, size_t err_len)
+{
+	struct twoq *q = host->alloc(sizeof(*q));
+	struct em_arg a;
+
+	if (!q)
+		return -ENOMEM;
+	q->in_percent = 25;
+	q->out_percent = 50;
+	q->cluster = true;
+	while (em_args_next(&args, &a)) {
+		if (em_arg_is(&a, "in") && em_arg_number(&a, 1, 100, &q->in_percent))
+			continue;
+		if (em_arg_is(&a, "out") && em_arg_number(&a, 0, 1000, &q->out_percent))
+			continue;
+		if (em_arg_is(&a, "cluster") && em_arg_switch(&a, &q->cluster))
+			continue;
+		em_args_complain(&a, "2q", "in=1..100, out=0..1000, cluster=on|off", err, err_len);
+		return -EINVAL;
+	}
+	*state = q;
+	return em_queues_init(&q->qs, host);
+}
+
+static bool came_back_soon(const struct twoq *q, uint32_t distance)
+{
+	uint64_t soon = q->qs.host->budget_pages() * q->out_percent / 100;
+
+	if (distance == UINT32_MAX)
+		return false;
+	return distance <= soon || distance <= q->qs.list[ACTIVE].live;
+}
+
+static void referenced(struct twoq *q, extmem_page_t page)
+{
+	uint8_t tag = q->qs.host->tag_get(page);
+
+	if ((tag & EM_TAG_LIST) && !(tag & TAG_REF) && !em_queue_is_young(&q->qs, tag))
+		q->qs.host->tag_set(page, tag | TAG_REF);
+}
+
+static void twoq_event(struct twoq *q, const struct extmem_event *ev)
+{
+	uint8_t tag;
+
+	switch (ev->kind) {
+	case EXTMEM_EV_SWAP_IN:
+	case EXTMEM_EV_PREFETCH_USED:
+		em_queue_push(&q->qs, came_back_soon(q, ev->info) ? ACTIVE : INACTIVE,
+			      ev->page, 0);
+		break;
+	case EXTMEM_EV_FIRST_TOUCH:
+	case EXTMEM_EV_EVICT_FAILED:
+		em_queue_push(&q->qs, INACTIVE, ev->page, 0);
+		break;
+	case EXTMEM_EV_WRITE:
+	case EXTMEM_EV_REFERENCE:
+		referenced(q, ev->page);
+		break;
+	case EXTMEM_EV_EVICTED:
+		em_queue_remove(&q->qs, ev->page, q->qs.host->tag_get(ev->page));
+		break;
+	case EXTMEM_EV_GONE:
+		em_queue_gone(&q->qs, ev);
+		break;
+	case EXTMEM_EV_COLD:
+		tag = q->qs.host->tag_get(ev->page) & EM_TAG_LIST;
+		if (tag && tag != COLD)
+			em_queue_push(&q->qs, COLD, ev->page, 0);
+		break;
+	default:
+		break;
+	}
+}
+
+static void twoq_events(void *state, const struct extmem_event *ev, size_t n)
+{
+	for (; n; n--, ev++)
+		twoq_event(state, ev);
+}
+
+/* Gives what the active list has too much of back, at most `most` pages at a time. */
+static void demote(struct twoq *q, size_t most)
+{
+	uint64_t active = q->qs.list[ACTIVE].live;
+	uint64_t limit = (active + q->qs.list[INACTIVE].live) * (100 - q->in_percent) / 100;
+	extmem_page_t page;
+	uint8_t user;
+
+	for (; most && q->qs.list[ACTIVE].live > limit; most--) {
+		if (!em_queue_pop(&q->qs, ACTIVE, &page, &user))
+			return;
+		em_queue_push(&q->qs, user & TAG_REF ? ACTIVE : INACTIVE, page, 0);
+	}
+}
+
+/* The next page of the inactive list, else whatever there is.  A page referenced
+   meanwhile gets its second chance in the active list. */
+static bool next_victim(struct twoq *q, extmem_page_t *page)
+{
+	uint8_t user;
+
+	while (em_queue_pop(&q->qs, INACTIVE, page, &user))
+		if (!(user & TAG_REF) || em_queue_push(&q->qs, ACTIVE, *page, 0))
+			return true;
+	return em_queue_pop(&q->qs, ACTIVE, page, &user);
+}
+
+static size_t twoq_evict(void *state, size_t want, extmem_page_t *out)
+{
+	struct twoq *q = state;
+	extmem_page_t page;
+	uint8_t user;
+	size_t n = 0;
+
+	/* the advice came for a range: these are neighbours already */
+	while (n < want && em_queue_pop(&q->qs, COLD, &page, &user))
+		out[n++] = page;
+	demote(q, 2 * want + 16);
+	while (n < want && next_victim(q, &page)) {
+		if (q->cluster)
+			n += em_cluster_take(&q->qs, INACTIVE, page, want - n, out + n);
+		else
+			out[n++] = page;
+	}
+	return n;
+}
+
+const struct extmem_policy_ops em_policy_2q = {
+	.size = sizeof(struct extmem_policy_ops),
+	.abi = EXTMEM_POLICY_ABI,
+	.name = "2q",
+	.description = "active and inactive list by refault distance (Johnson & Shasha 1994, "
+		       "Weiner 2014); args: in=PERCENT,out=PERCENT,cluster=on|off",
+	.init = twoq_init,
+	.events = twoq_events,
+	.evict = twoq_evict,
+};

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sequential: finds sequential and strided access in each thread's faults and reads ahead.
+ *
+ * A thread has up to STREAMS streams and CANDIDATES single faults that may become one.
+ * Two faults side by side start a forward stream; a backward or strided one needs three
+ * in a row, and so does every one while the thread's faults look random.
+ *
+ * A stream keeps `last`, the page that the program used last, and `edge`, the next page to
+ * ask for.  Whenever less than half a window lies between the two, the next window is
+ * asked for, so that reads run while the program uses what came before.  The window starts
+ * small, doubles on every request after that up to what the engine allows, and halves
+ * when pages of it were dropped unused.
+ *
+ * start=N  first window, pages (4)      max=N  largest window, pages (1024)
+ */
+#include <errno.h>
+
+#include "policy/args.h"
+#include "policy/registry.h"
+
+#define STREAMS 5
+#define CANDIDATES 8
+#define STRIDE_MAX 16
+#define ADVISED_WINDOW 64 /* to start with, after MADV_SEQUENTIAL */
+#define WINDOW_MIN 2
+#define NOISE_RANDOM 24 /* so many lone faults more than hits: looks random */
+#define NOISE_MAX 64
+#define WASTE_LOG 8
+/* A stream that did not move during so many faults of its thread is over: its
+   neighbourhood must not catch random faults for ever. */
+#define IDLE_MAX 512
+#define IDLE_MAX_RANDOM 32
+
+struct stream {
+	uint64_t last, edge;
+	uint32_t used; /* the thread's clock when it last moved */
+	uint16_t window;
+	int8_t stride; /* 0: free */
+	uint8_t reserved;
+};
+
+/* How struct extmem_stream is used.  A candidate is page << 8 | stride, 0: free. */
+struct __attribute__((may_alias)) thread_streams {
+	struct stream s[STREAMS];
+	uint64_t candidate[CANDIDATES];
+	uint32_t clock, waste_seen;
+	uint16_t noise, next_candidate;
+};
+_Static_assert(sizeof(struct thread_streams) <= sizeof(struct extmem_stream), "too large");
+
+/* `wasted` does not say which thread asked: it logs, and every thread looks for its own. */
+struct sequential {
+	unsigned start, max;
+	uint32_t waste_seq;
+	uint64_t waste[WASTE_LOG];
+};
+
+static int sequential_init(const struct extmem_policy_host *host, const char *args, void **state,
+			   char *err, size_t err_len)
+{
+	struct sequential *q = host->alloc(sizeof(*q));
+	struct em_arg a;
+
+	if (!q)
+		return -ENOMEM;
+	q->start = 4;
+	q->max = 1024;
+	while (em_args_next(&args, &a)) {
+		if (em_arg_is(&a, "start") && em_arg_number(&a, 1, 1024, &q->start))
+			continue;
+		if (em_arg_is(&a, "max") && em_arg_number(&a, 1, 32768, &q->max))
+			continue;
+		em_args_complain(&a, "sequential", "start=1..1024, max=1..32768", err, err_len);
+		return -EINVAL;
+	}
+	*state = q;
+	return 0;
+}
+
+static inline int64_t diff(uint64_t a, uint64_t b)
+{
+	return (int64_t)(a - b);
+}
+
+/* Steps from `last` to `page` along the stride; 0 or less: not on the way. */
+static int64_t steps(uint64_t last, uint64_t page, int stride)
+{
+	int64_t d = diff(page, last);
+
+	if (stride < 0) {
+		d = -d;
+		stride = -stride;
+	}
+	if (stride == 1)
+		return d;
+	return d > 0 && d % stride == 0 ? d / stride : 0;
+}
+
+/* The stream that this fault continues.  It may skip pages that were resident anyway. */
+static struct stream *find(struct thread_streams *t, uint64_t page)
+{
+	uint32_t idle = t->noise < NOISE_RANDOM ? IDLE_MAX : IDLE_MAX_RANDOM;
+	int i;
+
+	for (i = 0; i < STREAMS; i++) {
+		struct stream *s = &t->s[i];
+		int64_t n;
+
+		if (s->stride && t->clock - s->used > idle)
+			s->stride = 0;
+		if (!s->stride)
+			continue;
+		n = steps(s->last, page, s->stride);
+		if (n > 0 && n <= 2 * (int64_t)s->window + 1)
+			return s;
+	}
+	return NULL;
+}
+
+static void halve_wasteful(struct sequential *q, struct thread_streams *t)
+{
+	uint32_t seq = __atomic_load_n(&q->waste_seq, __ATOMIC_RELAXED);
+	uint32_t n = seq - t->waste_seen;
+	int i;
+
+	if (n > WASTE_LOG)
+		n = WASTE_LOG;
+	t->waste_seen = seq;
+	for (; n; n--) {
+		uint64_t page = __atomic_load_n(&q->waste[(seq - n) % WASTE_LOG], __ATOMIC_RELAXED);
+
+		for (i = 0; i < STREAMS; i++) {
+			struct stream *s = &t->s[i];
+			int64_t behind = s->stride ? steps(page, s->edge, s->stride) : 0;
+
+			/* asked for not long ago */
+			if (behind > 0 && behind <= 4 * (int64_t)s->window && s->window > WINDOW_MIN)
+				s->window /= 2;
+		}
+	}
+}
+
+/* Names the pages from the edge to a window beyond `last`. */
+static size_t ask(struct stream *s, const struct extmem_fault *f, struct extmem_range *out,
+		  size_t max)
+{
+	int64_t n = (int64_t)s->window - (steps(s->last, s->edge, s->stride) - 1);
+	size_t k = 0;
+
+	if (s->stride == 1) {
+		if (s->edge >= f->region_end)
+			return 0;
+		if (n > diff(f->region_end, s->edge))
+			n = diff(f->region_end, s->edge);
+		out[k++] = (struct extmem_range){ s->edge, (uint32_t)n };
+		s->edge += (uint64_t)n;
+	} else if (s->stride == -1) {
+		if (diff(s->edge, f->region_first) < 0)
+			return 0;
+		if (n > diff(s->edge, f->region_first) + 1)
+			n = diff(s->edge, f->region_first) + 1;
+		s->edge -= (uint64_t)n;
+		out[k++] = (struct extmem_range){ s->edge + 1, (uint32_t)n };
+	} else {
+		for (; n > 0 && k < max && s->edge >= f->region_first && s->edge < f->region_end; n--) {
+			out[k++] = (struct extmem_range){ s->edge, 1 };
+			s->edge += (uint64_t)(int64_t)s->stride;
+		}
+	}
+	return k;
+}
+
+static size_t advance(struct sequential *q, struct stream *s, const struct extmem_fault *f,
+		      struct extmem_range *out, size_t max)
+{
+	unsigned limit = f->window_max < q->max ? f->window_max : q->max;
+	int64_t ahead;
+
+	/* The engine maps runs upwards: only a forward stream moves by the whole run. */
+	s->last = s->stride == 1 ? f->page + (f->npages ? f->npages : 1) - 1 : f->page;
+	ahead = steps(s->last, s->edge, s->stride) - 1;
+	if (ahead < 0 || (!f->hit && ahead > 0)) {
+		/* overtaken; or a page asked for is not there: ask again from here on */
+		s->edge = s->last + (uint64_t)(int64_t)s->stride;
+		ahead = 0;
+	}
+	if (s->window > limit)
+		s->window = (uint16_t)limit;
+	/* strided pages are named one by one, `max` at a time: keep topping up */
+	if ((s->stride == 1 || s->stride == -1) ? ahead * 2 >= s->window && ahead :
+						  ahead >= s->window)
+		return 0;
+	if (s->window < limit)
+		s->window = s->window * 2u < limit ? (uint16_t)(s->window * 2u) : (uint16_t)limit;
+	return s->window > ahead ? ask(s, f, out, max) : 0;
+}
+
+static struct stream *start(struct sequential *q, struct thread_streams *t,
+			    const struct extmem_fault *f, int stride, unsigned window)
+{
+	struct stream *s = &t->s[0];
+	int i;
+
+	for (i = 1; i < STREAMS && s->stride; i++)
+		if (!t->s[i].stride || (int32_t)(t->s[i].used - s->used) < 0)
+			s = &t->s[i];
+	s->stride = (int8_t)stride;
+	s->last = f->page;
+	s->edge = f->page + (uint64_t)(int64_t)stride;
+	/* advance() doubles before it asks */
+	s->window = (uint16_t)((window < q->max ? window : q->max) / 2);
+	if (!s->window)
+		s->window = 1;
+	return s;
+}
+
+/* A fault of no stream: does it follow an earlier one?  Remembers it if not. */
+static struct stream *consider(struct sequential *q, struct thread_streams *t,
+			       const struct extmem_fault *f)
+{
+	uint64_t end = f->page + (f->npages > 1 ? f->npages - 1 : 0);
+	int i;
+
+	for (i = 0; i < CANDIDATES; i++) {
+		uint64_t c = t->candidate[i];
+		int64_t d = diff(f->page, c >> 8);
+		int stride = (int8_t)c;
+
+		if (!c || d == 0 || d > STRIDE_MAX || d < -STRIDE_MAX)
+			continue;
+		if (d == stride || (d == 1 && t->noise < NOISE_RANDOM)) {
+			t->candidate[i] = 0;
+			return start(q, t, f, (int)d, q->start);
+		}
+		t->candidate[i] = end << 8 | (uint8_t)d;
+		return NULL;
+	}
+	t->candidate[t->next_candidate++ % CANDIDATES] = end << 8;
+	if (t->noise < NOISE_MAX)
+		t->noise++;
+	return NULL;
+}
+
+static size_t sequential_fault(void *state, struct extmem_stream *stream,
+			       const struct extmem_fault *f, struct extmem_range *out, size_t max)
+{
+	struct sequential *q = state;
+	struct thread_streams *t = (struct thread_streams *)stream->word;
+	struct stream *s;
+
+	if (f->advice == EXTMEM_ADVICE_RANDOM || f->window_max < WINDOW_MIN)
+		return 0;
+	t->clock++;
+	if (t->waste_seen != __atomic_load_n(&q->waste_seq, __ATOMIC_RELAXED))
+		halve_wasteful(q, t);
+	s = find(t, f->page);
+	if (s)
+		t->noise -= t->noise < 4 ? t->noise : 4;
+	else if (f->advice == EXTMEM_ADVICE_SEQUENTIAL)
+		s = start(q, t, f, 1, ADVISED_WINDOW);
+	else
+		s = consider(q, t, f);
+	if (!s)
+		return 0;
+	s->used = t->clock;
+	return advance(q, s, f, out, max);
+}
+
+static void sequential_wasted(void *state, extmem_page_t page, uint32_t npages)
+{
+	struct sequential *q = state;
+	uint32_t at = __atomic_fetch_add(&q->waste_seq, 1, __ATOMIC_RELAXED);
+
+	(void)npages;
+	__atomic_store_n(&q->waste[at % WASTE_LOG], page, __ATOMIC_RELAXED);
+}
+
+const struct extmem_prefetch_ops em_prefetch_sequential = {
+	.size = sizeof(struct extmem_prefetch_ops),
+	.abi = EXTMEM_POLICY_ABI,
+	.name = "sequential",
+	.description = "read-ahead for sequential and strided access, window adapts; "
+		       "args: start=PAGES,max=PAGES",
+	.init = sequential_init,
+	.fault = sequential_fault,
+	.wasted = sequential_wasted,
+};
