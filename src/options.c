@@ -85,9 +85,10 @@ static int set_dram(struct em_options *o, const char *value, char *why)
 	if (err)
 		return size_reason(err, "512M or 40%", why);
 	if (bytes < EM_DRAM_MIN_BYTES)
-		return em_options_fail(why, REASON_LEN,
-				       "budget of %llu bytes is below the minimum; give at least %uM",
-				       (unsigned long long)bytes, EM_DRAM_MIN_BYTES >> 20);
+		return em_options_fail(
+			why, REASON_LEN,
+			"budget of %llu bytes is below the minimum; give at least %uM",
+			(unsigned long long)bytes, EM_DRAM_MIN_BYTES >> 20);
 	o->dram_bytes = bytes & ~(uint64_t)(PAGE_BYTES - 1);
 	return 0;
 }
@@ -122,8 +123,9 @@ static int set_swap(struct em_options *o, const char *value, char *why)
 		return em_options_fail(why, REASON_LEN, "path too long; choose a shorter one");
 	while (rest) {
 		if (em_list_first(rest, item, sizeof(item), &rest))
-			return em_options_fail(why, REASON_LEN,
-					       "part after the path too long; give size=SIZE or force");
+			return em_options_fail(
+				why, REASON_LEN,
+				"part after the path too long; give size=SIZE or force");
 		if (swap_suffix(item, &size, &force, why))
 			return -EINVAL;
 	}
@@ -137,15 +139,16 @@ static int set_swap(struct em_options *o, const char *value, char *why)
 }
 
 /* NAME[,key=value]...; the arguments are kept as they are, commas and all. */
-static int set_plugin(const char *value, char *name, size_t name_len, char *args,
-		      size_t args_len, char *why)
+static int set_plugin(const char *value, char *name, size_t name_len, char *args, size_t args_len,
+		      char *why)
 {
 	char tmp[4096];
 	const char *rest, *eq, *end;
 
 	if (em_list_first(value, tmp, sizeof(tmp), &rest) || strlen(tmp) >= name_len ||
 	    (rest && strlen(rest) >= args_len))
-		return em_options_fail(why, REASON_LEN, "too long; shorten the name or the arguments");
+		return em_options_fail(why, REASON_LEN,
+				       "too long; shorten the name or the arguments");
 	if (!tmp[0])
 		return em_options_fail(why, REASON_LEN, "no name; give NAME or the path of a .so");
 	for (const char *p = rest; p; p = *end ? end + 1 : NULL) {
@@ -214,7 +217,8 @@ static int set_min_map(struct em_options *o, const char *value, char *why)
 static int set_stats(struct em_options *o, const char *value, char *why)
 {
 	if (!*value)
-		return em_options_fail(why, REASON_LEN, "no file name; give a file, or - for stderr");
+		return em_options_fail(why, REASON_LEN,
+				       "no file name; give a file, or - for stderr");
 	if (strlen(value) >= sizeof(o->stats_path))
 		return em_options_fail(why, REASON_LEN, "path too long; choose a shorter one");
 	strcpy(o->stats_path, value);
@@ -267,10 +271,11 @@ static int set_mask(struct em_options *o, const char *value, char *why)
 		for (i = 0; i < NFEATURES && strcmp(item, features[i].name); i++)
 			;
 		if (i == NFEATURES)
-			return em_options_fail(why, REASON_LEN,
-					       "feature \"%s\" is not known or cannot be masked; give "
-					       "wp, move, process_madvise, uring",
-					       item);
+			return em_options_fail(
+				why, REASON_LEN,
+				"feature \"%s\" is not known or cannot be masked; give "
+				"wp, move, process_madvise, uring",
+				item);
 		mask |= features[i].bit;
 	}
 	o->feature_mask = mask;
@@ -491,16 +496,18 @@ static int absolute(char *path, size_t len, const char *cwd, char *err, size_t e
 	if (!*path || *path == '/')
 		return 0;
 	if (!*cwd)
-		return em_options_fail(err, err_len,
-				       "%.200s: relative, but the current directory is unknown; give "
-				       "an absolute path",
-				       path);
+		return em_options_fail(
+			err, err_len,
+			"%.200s: relative, but the current directory is unknown; give "
+			"an absolute path",
+			path);
 	/* "./x" needs no dot in the middle of the result. */
 	snprintf(tmp, sizeof(tmp), "%s/%s", strcmp(cwd, "/") ? cwd : "",
 		 !strncmp(path, "./", 2) && path[2] && path[2] != '/' ? path + 2 : path);
 	if (strlen(tmp) >= len)
 		return em_options_fail(err, err_len,
-				       "%.200s: path too long once absolute; choose a shorter one", path);
+				       "%.200s: path too long once absolute; choose a shorter one",
+				       path);
 	strcpy(path, tmp);
 	return 0;
 }

@@ -9,111 +9,31 @@
 #include "policy/registry.h"
 #include "store/store.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What eviction policies and prefetchers have in common, so that one code checks both. */
-struct plugin_kind {
-	const char *option, *symbol;
-	size_t size_min; /* up to the last mandatory callback */
-	const char *(*name)(unsigned i);
-};
-
-#define END_OF(type, field) (offsetof(type, field) + sizeof(((type *)0)->field))
-
-static const struct plugin_kind kind_policy = {
-	"--policy", "extmem_policy", END_OF(struct extmem_policy_ops, evict), em_policy_name};
-static const struct plugin_kind kind_prefetch = {
-	"--prefetch", "extmem_prefetch", END_OF(struct extmem_prefetch_ops, fault),
-	em_prefetch_name};
-
-/* The two ops structs begin alike. */
-struct plugin_head {
-	size_t size;
-	uint32_t abi;
-	const char *name, *description;
-	int (*init)(const struct extmem_policy_host *host, const char *args, void **state,
-		    char *err, size_t err_len);
-	void (*fini)(void *state);
-};
-_Static_assert(offsetof(struct plugin_head, fini) == offsetof(struct extmem_policy_ops, fini) &&
-		       offsetof(struct plugin_head, fini) ==
-			       offsetof(struct extmem_prefetch_ops, fini),
-	       "the heads of the ops structs differ");
-
-static int fail_unknown(const struct plugin_kind *k, const char *name, char *err, size_t err_len)
+static int find_policy(const struct em_options *o, const struct extmem_policy_ops **ops, char *err,
+		       size_t err_len)
 {
-	char known[256] = "";
-	const char *one;
-	size_t n;
+	char why[512];
 
-	for (unsigned i = 0; (one = k->name(i)); i++) {
-		n = strlen(known);
-		snprintf(known + n, sizeof(known) - n, "%s%s", i ? ", " : "", one);
-	}
-	return em_options_fail(err, err_len,
-			       "%s %.200s: not known; choose one of %s, or give the path of a .so",
-			       k->option, name, known);
+	if (!em_policy_load(o->policy, ops, why, sizeof(why)))
+		return 0;
+	return em_options_fail(err, err_len, "--policy %.200s: %s", o->policy, why);
 }
 
-static bool has_mandatory(const struct plugin_kind *k, const struct plugin_head *ops)
+static int find_prefetch(const struct em_options *o, const struct extmem_prefetch_ops **ops,
+			 char *err, size_t err_len)
 {
-	if (!ops->init)
-		return false;
-	if (k == &kind_policy) {
-		const struct extmem_policy_ops *p = (const void *)ops;
+	char why[512];
 
-		return p->events && p->evict;
-	}
-	return ((const struct extmem_prefetch_ops *)(const void *)ops)->fault;
-}
-
-/* Loads the .so and finds its ops.  It stays loaded: the caller is about to exec. */
-static int load(const struct plugin_kind *k, const char *path, const struct plugin_head **out,
-		char *err, size_t err_len)
-{
-	const struct plugin_head *ops;
-	char file[4096 + 2];
-	void *dl;
-
-	/* Without a slash dlopen would search the library path. */
-	snprintf(file, sizeof(file), "%s%s", strchr(path, '/') ? "" : "./", path);
-	dl = dlopen(file, RTLD_NOW | RTLD_LOCAL);
-	if (!dl)
-		return em_options_fail(err, err_len,
-				       "%s %.200s: cannot be loaded: %.400s; give the path of a plug-in",
-				       k->option, path, dlerror());
-	ops = dlsym(dl, k->symbol);
-	if (!ops)
-		return em_options_fail(err, err_len,
-				       "%s %.200s: does not define the symbol %s; see extmem/policy.h",
-				       k->option, path, k->symbol);
-	if (ops->size < k->size_min || ops->abi != EXTMEM_POLICY_ABI || !has_mandatory(k, ops))
-		return em_options_fail(err, err_len,
-				       "%s %.200s: made for another version of extmem (ABI %u, size "
-				       "%zu) or incomplete; build it against this extmem/policy.h",
-				       k->option, path, ops->abi, ops->size);
-	*out = ops;
-	return 0;
-}
-
-static int find(const struct plugin_kind *k, const char *name, const struct plugin_head **out,
-		char *err, size_t err_len)
-{
-	const void *ops;
-
-	if (em_options_is_path(name))
-		return load(k, name, out, err, err_len);
-	ops = k == &kind_policy ? (const void *)em_policy_find(name)
-				: (const void *)em_prefetch_find(name);
-	*out = ops;
-	return ops ? 0 : fail_unknown(k, name, err, err_len);
+	if (!em_prefetch_load(o->prefetch, ops, why, sizeof(why)))
+		return 0;
+	return em_options_fail(err, err_len, "--prefetch %.200s: %s", o->prefetch, why);
 }
 
 /* ---- the make-believe engine -------------------------------------------------------- */
@@ -168,33 +88,40 @@ static const struct extmem_policy_host fake_host = {
 	.is_clean = fake_is,
 };
 
-static int try_one(const struct plugin_kind *k, const char *name, const char *args, char *err,
-		   size_t err_len)
+typedef int (*init_fn)(const struct extmem_policy_host *host, const char *args, void **state,
+		       char *err, size_t err_len);
+typedef void (*fini_fn)(void *state);
+
+static int try_one(const char *option, init_fn init, fini_fn fini, const char *name,
+		   const char *args, char *err, size_t err_len)
 {
-	const struct plugin_head *ops;
 	char why[256] = "";
 	void *state = NULL;
-	int rc = find(k, name, &ops, err, err_len);
+	int rc = init(&fake_host, args, &state, why, sizeof(why));
 
+	why[strcspn(why, "\n")] = '\0';
 	if (rc)
-		return rc;
-	rc = ops->init(&fake_host, args, &state, why, sizeof(why));
-	why[sizeof(why) - 1] = '\0';
-	if (rc)
-		return em_options_fail(err, err_len, "%s %.200s%s%.200s: %s; see its documentation",
-				       k->option, name, *args ? "," : "", args,
+		return em_options_fail(err, err_len, "%s %.200s%s%.200s: %s; correct its arguments",
+				       option, name, *args ? "," : "", args,
 				       *why ? why : strerror(-rc));
-	if (ops->fini)
-		ops->fini(state);
+	if (fini)
+		fini(state);
 	return 0;
 }
 
 int em_options_try_plugins(const struct em_options *o, char *err, size_t err_len)
 {
-	fake_budget = o->dram_bytes >> EXTMEM_PAGE_SHIFT;
-	if (try_one(&kind_policy, o->policy, o->policy_args, err, err_len))
+	const struct extmem_policy_ops *policy;
+	const struct extmem_prefetch_ops *prefetch;
+
+	if (find_policy(o, &policy, err, err_len) || find_prefetch(o, &prefetch, err, err_len))
 		return -EINVAL;
-	return try_one(&kind_prefetch, o->prefetch, o->prefetch_args, err, err_len);
+	fake_budget = o->dram_bytes >> EXTMEM_PAGE_SHIFT;
+	if (try_one("--policy", policy->init, policy->fini, o->policy, o->policy_args, err,
+		    err_len))
+		return -EINVAL;
+	return try_one("--prefetch", prefetch->init, prefetch->fini, o->prefetch, o->prefetch_args,
+		       err, err_len);
 }
 
 /* ---- the checks ------------------------------------------------------------------------ */
@@ -210,11 +137,12 @@ int em_options_check_budget(const struct em_options *o, char *err, size_t err_le
 
 int em_options_check_plugins(const struct em_options *o, char *err, size_t err_len)
 {
-	const struct plugin_head *ops;
+	const struct extmem_policy_ops *policy;
+	const struct extmem_prefetch_ops *prefetch;
 
-	if (find(&kind_policy, o->policy, &ops, err, err_len))
+	if (find_policy(o, &policy, err, err_len))
 		return -EINVAL;
-	return find(&kind_prefetch, o->prefetch, &ops, err, err_len);
+	return find_prefetch(o, &prefetch, err, err_len);
 }
 
 /* Nothing is created yet: a program that cannot start leaves no empty file behind. */

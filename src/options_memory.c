@@ -167,8 +167,7 @@ static uint64_t limit_read(const char *dir, bool v2)
 }
 
 /* The tightest limit from the group of the process up to the mount point. */
-static uint64_t limit_walk(const char *root, const struct mount_line *m, const char *path,
-			   bool v2)
+static uint64_t limit_walk(const char *root, const struct mount_line *m, const char *path, bool v2)
 {
 	size_t skip = strcmp(m->root, "/") ? strlen(m->root) : 0;
 	uint64_t limit = UINT64_MAX, v;
@@ -214,7 +213,7 @@ static uint64_t hierarchy_limit(const char *cgroup_file, const char *mountinfo_f
 			continue;
 		if (v2 ? strcmp(m.type, "cgroup2") != 0
 		       : strcmp(m.type, "cgroup") != 0 || !m.options ||
-				 !list_has(m.options, "memory"))
+				    !list_has(m.options, "memory"))
 			continue;
 		v = limit_walk(root, &m, path, v2);
 		if (v < limit)

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* Where the preload library is. */
+#include "cmd.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LIBRARY "libextmem-preload.so"
+
+/* Relative to the executable: the build directory first, then an installation that was moved. */
+static const char *const places[] = {
+	"",
+	"../lib/x86_64-linux-gnu/",
+	"../lib64/",
+	"../lib/",
+};
+
+static bool usable(const char *path)
+{
+	return access(path, R_OK) == 0;
+}
+
+/* ld.so splits LD_PRELOAD at these and expands $ORIGIN; there is no way to quote. */
+static int check_name(const char *path, char *err, size_t err_len)
+{
+	if (!strpbrk(path, " :$"))
+		return 0;
+	snprintf(err, err_len,
+		 "%.400s: LD_PRELOAD cannot express blanks, colons and $ in a path; install extmem "
+		 "elsewhere",
+		 path);
+	return -EINVAL;
+}
+
+int library_find(char *path, size_t len, char *err, size_t err_len)
+{
+	char dir[4096];
+	ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
+	char *slash;
+
+	dir[n > 0 ? n : 0] = '\0';
+	slash = strrchr(dir, '/');
+	for (size_t i = 0; slash && i < sizeof(places) / sizeof(places[0]); i++) {
+		slash[1] = '\0';
+		if ((size_t)snprintf(path, len, "%s%s%s", dir, places[i], LIBRARY) < len &&
+		    usable(path))
+			return check_name(path, err, err_len);
+	}
+	snprintf(path, len, "%s/%s", LIBEXTMEM_DIR, LIBRARY);
+	if (usable(path))
+		return check_name(path, err, err_len);
+	snprintf(err, err_len, LIBRARY ": not found beside %.400s nor in %s; install or build it",
+		 dir, LIBEXTMEM_DIR);
+	return -ENOENT;
+}
