@@ -29,7 +29,8 @@ struct em_store_config {
 	const char *path;    /* directory, file or block device; NULL: TMPDIR or /var/tmp */
 	uint64_t size_bytes; /* upper bound; 0: for a file as large as the disk lets it grow
 				(cap 16 TiB), for a device its size */
-	bool force;	     /* allow a block device that seems to be in use */
+	bool force;	     /* allow a block device that seems to be in use, and a named file
+				that holds something other than a swap area of ours */
 	bool no_uring;	     /* do not try io_uring (EXTMEM_MASK=uring) */
 };
 
@@ -138,6 +139,8 @@ int em_ioq_create(struct em_store *st, unsigned depth, int fd_min, struct em_ioq
 void em_ioq_destroy(struct em_ioq *q);
 bool em_ioq_is_uring(const struct em_ioq *q);
 size_t em_ioq_fds(const struct em_ioq *q, int *fds, size_t max);
+/* As em_store_move_fd, for one of em_ioq_fds; from any thread. */
+int em_ioq_move_fd(struct em_ioq *q, int old, int fd_min);
 unsigned em_ioq_inflight(const struct em_ioq *q);
 /* -EAGAIN when depth requests are in flight already. */
 int em_ioq_submit(struct em_ioq *q, struct em_io *io);
