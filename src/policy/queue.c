@@ -103,7 +103,7 @@ static int queue_extend(struct em_queues *qs, struct em_queue *q)
 	struct em_queue_chunk *c;
 	unsigned i;
 
-	if (qs->entries > resident + resident / 2 + EM_QUEUE_SLACK)
+	if (qs->entries > resident + resident / 8 * 3 + EM_QUEUE_SLACK)
 		for (i = 1; i <= EM_QUEUE_LISTS; i++)
 			queue_clean(qs, i);
 	c = chunk_get(qs);

@@ -12,7 +12,7 @@
  * page that is mapped, queued, unmapped over and over leaves entries of many epochs, of
  * which one epoch's count.  Whenever a chunk fills up and there are more than
  *
- *	entries > 1.5 * resident pages + EM_QUEUE_SLACK
+ *	entries > 11/8 * resident pages + EM_QUEUE_SLACK
  *
  * a cleaner walks some chunks of every list and squeezes out what does not count, faster
  * than entries are added: at most about 8 bytes per resident page in all.

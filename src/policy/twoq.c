@@ -5,19 +5,28 @@
  * A stock kernel tells a pager of faults, not of uses: a page that is resident may be used
  * a million times unseen.  What tells the hot page from the cold one is how soon it comes
  * back after it was evicted.  Pages enter the inactive list, a FIFO (A1in of T. Johnson
- * and D. Shasha, "2Q", VLDB 1994).  One that comes back while fewer pages than fit the
- * active list have been evicted would have stayed had the list it was in been that much
- * longer; it enters the active list (Am; the refault distance takes the place of A1out, as
- * in J. Weiner's workingset detection in Linux 3.15).  The active list gives its oldest
- * back to the inactive list when it outgrows its share.  A scan passes through the
- * inactive list and leaves the active one alone.
+ * and D. Shasha, "2Q", VLDB 1994).  One that comes back soon would have stayed had that
+ * list been a little longer; it enters the active list (Am; the refault distance takes the
+ * place of A1out, as in J. Weiner's workingset detection in Linux 3.15).  The active list
+ * gives its oldest back to the inactive list when it outgrows its share.  A scan passes
+ * through the inactive list and leaves the active one alone.
+ *
+ * How soon is soon (distances in evictions):
+ *   up to half the inactive list	always
+ *   up to out=P % of the budget	while the active list has room; when it is full,
+ *					one page in ADMIT_NEAR up to its own length, one in
+ *					ADMIT_FAR beyond
+ *   more				never
+ * A loop over more than fits is why: where every page comes back too late, LRU keeps none
+ * of them in time.  Here the first comers stay and hit in every round, and the slow
+ * exchange lets another working set take over.
  *
  * A reference that is seen (a write to a clean page, an accessed bit) counts once the page
  * is no longer young: one soon after the fault belongs to the same use (2Q's correlated
  * reference), else a scan that reads and then writes would look hot.
  *
  * in=P     the inactive list gets at least P % of the pages (25)
- * out=P    coming back within P % of the budget is soon, however short the active list (50)
+ * out=P    how far back a page may have gone out to be active, % of the budget (200)
  * cluster  see cluster.h (on)
  */
 #include <errno.h>
@@ -30,9 +39,14 @@ enum { INACTIVE = 1, ACTIVE = 2, COLD = 3 };
 
 #define TAG_REF 0x04u
 
+/* One in so many enters a full active list, see is_active(). */
+#define ADMIT_NEAR 4
+#define ADMIT_FAR 64
+
 struct twoq {
 	struct em_queues qs;
 	unsigned in_percent, out_percent;
+	uint32_t dice;
 	bool cluster;
 };
 
@@ -45,7 +59,7 @@ static int twoq_init(const struct extmem_policy_host *host, const char *args, vo
 	if (!q)
 		return -ENOMEM;
 	q->in_percent = 25;
-	q->out_percent = 50;
+	q->out_percent = 200;
 	q->cluster = true;
 	while (em_args_next(&args, &a)) {
 		if (em_arg_is(&a, "in") && em_arg_number(&a, 1, 100, &q->in_percent))
@@ -61,13 +75,28 @@ static int twoq_init(const struct extmem_policy_host *host, const char *args, vo
 	return em_queues_init(&q->qs, host);
 }
 
-static bool came_back_soon(const struct twoq *q, uint32_t distance)
+/* The most pages that the active list may have. */
+static uint64_t active_limit(const struct twoq *q)
 {
-	uint64_t soon = q->qs.host->budget_pages() * q->out_percent / 100;
+	return (q->qs.list[ACTIVE].live + q->qs.list[INACTIVE].live) * (100 - q->in_percent) / 100;
+}
 
-	if (distance == UINT32_MAX)
+static bool one_in(struct twoq *q, uint32_t n)
+{
+	q->dice = q->dice * 1664525 + 1013904223;
+	return (q->dice >> 16) % n == 0;
+}
+
+/* Does a page that comes back after `distance` evictions belong into the active list? */
+static bool is_active(struct twoq *q, uint64_t distance)
+{
+	if (distance <= q->qs.list[INACTIVE].live / 2)
+		return true;
+	if (distance > q->qs.host->budget_pages() * q->out_percent / 100)
 		return false;
-	return distance <= soon || distance <= q->qs.list[ACTIVE].live;
+	if (q->qs.list[ACTIVE].live < active_limit(q))
+		return true;
+	return one_in(q, distance <= q->qs.list[ACTIVE].live ? ADMIT_NEAR : ADMIT_FAR);
 }
 
 static void referenced(struct twoq *q, extmem_page_t page)
@@ -85,7 +114,7 @@ static void twoq_event(struct twoq *q, const struct extmem_event *ev)
 	switch (ev->kind) {
 	case EXTMEM_EV_SWAP_IN:
 	case EXTMEM_EV_PREFETCH_USED:
-		em_queue_push(&q->qs, came_back_soon(q, ev->info) ? ACTIVE : INACTIVE,
+		em_queue_push(&q->qs, is_active(q, ev->info) ? ACTIVE : INACTIVE,
 			      ev->page, 0);
 		break;
 	case EXTMEM_EV_FIRST_TOUCH:
@@ -121,8 +150,7 @@ static void twoq_events(void *state, const struct extmem_event *ev, size_t n)
 /* Gives what the active list has too much of back, at most `most` pages at a time. */
 static void demote(struct twoq *q, size_t most)
 {
-	uint64_t active = q->qs.list[ACTIVE].live;
-	uint64_t limit = (active + q->qs.list[INACTIVE].live) * (100 - q->in_percent) / 100;
+	uint64_t limit = active_limit(q);
 	extmem_page_t page;
 	uint8_t user;
 
