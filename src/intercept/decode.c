@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+#include "decode.h"
+
+#include <Zydis/Zydis.h>
+
+static bool decode(const struct em_text *text, size_t off, ZydisDecoder *decoder,
+		   ZydisDecoderContext *ctx, ZydisDecodedInstruction *insn)
+{
+	return ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(decoder, ctx, text->code + off,
+							  text->bytes - off, insn));
+}
+
+static void decoder_init(ZydisDecoder *decoder)
+{
+	ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+}
+
+static void mark_target(struct em_text *text, size_t after, int64_t distance)
+{
+	uint64_t off = after + distance; /* wraps below 0, and fails the test */
+
+	if (off < text->bytes)
+		em_bit_set(text->target, off);
+}
+
+static int64_t branch_distance(const uint8_t *end, unsigned size)
+{
+	int32_t d32;
+
+	if (size == 8)
+		return (int8_t)end[-1];
+	d32 = (int32_t)(end[-4] | end[-3] << 8 | end[-2] << 16 | (uint32_t)end[-1] << 24);
+	return d32;
+}
+
+bool em_decode_span(struct em_text *text, size_t from, size_t to, bool *indirect)
+{
+	ZydisDecodedInstruction insn;
+	ZydisDecoder decoder;
+	size_t off, i;
+
+	*indirect = false;
+	decoder_init(&decoder);
+	for (off = from; off < to; off += insn.length) {
+		if (!decode(text, off, &decoder, NULL, &insn))
+			break;
+		em_bit_set(text->start, off);
+		if (insn.raw.imm[0].is_relative)
+			mark_target(text, off + insn.length,
+				    branch_distance(text->code + off + insn.length,
+						    insn.raw.imm[0].size));
+		else if (insn.meta.category == ZYDIS_CATEGORY_UNCOND_BR)
+			*indirect = true;
+	}
+	for (i = from; i < to; i++) {
+		if (off == to)
+			em_bit_set(text->decoded, i);
+		else
+			em_bit_clear(text->start, i);
+	}
+	return off == to;
+}
+
+/* Categories whose effect does not depend on where they stand, operands aside. */
+static bool category_moves(const ZydisDecodedInstruction *insn)
+{
+	switch (insn->meta.category) {
+	case ZYDIS_CATEGORY_CALL:
+	case ZYDIS_CATEGORY_COND_BR:
+	case ZYDIS_CATEGORY_UNCOND_BR:
+	case ZYDIS_CATEGORY_INTERRUPT:
+	case ZYDIS_CATEGORY_SYSCALL:
+	case ZYDIS_CATEGORY_SYSRET:
+	case ZYDIS_CATEGORY_SYSTEM:
+	case ZYDIS_CATEGORY_UINTR:
+		return false;
+	case ZYDIS_CATEGORY_RET:
+		return insn->mnemonic == ZYDIS_MNEMONIC_RET;
+	default:
+		return !(insn->attributes & ZYDIS_ATTRIB_IS_RELATIVE);
+	}
+}
+
+/* Unwind information changes where the stack pointer does: such an instruction stays. */
+static bool writes_rsp(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *ops)
+{
+	for (unsigned i = 0; i < insn->operand_count; i++)
+		if (ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    (ops[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) &&
+		    ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64,
+						     ops[i].reg.value) == ZYDIS_REGISTER_RSP)
+			return true;
+	return false;
+}
+
+static bool is_rax(const ZydisDecodedOperand *op)
+{
+	return op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	       (op->reg.value == ZYDIS_REGISTER_RAX || op->reg.value == ZYDIS_REGISTER_EAX);
+}
+
+bool em_decode_insn(const struct em_text *text, size_t off, struct em_insn *insn)
+{
+	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisDecodedInstruction zi;
+	ZydisDecoderContext ctx;
+	ZydisDecoder decoder;
+
+	decoder_init(&decoder);
+	if (!decode(text, off, &decoder, &ctx, &zi) ||
+	    !ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &ctx, &zi, ops, zi.operand_count)))
+		return false;
+	insn->len = zi.length;
+	insn->ret = zi.meta.category == ZYDIS_CATEGORY_RET;
+	insn->movable = category_moves(&zi) && (insn->ret || !writes_rsp(&zi, ops));
+	insn->padding = zi.mnemonic == ZYDIS_MNEMONIC_NOP || zi.mnemonic == ZYDIS_MNEMONIC_INT3;
+	insn->is_syscall = zi.mnemonic == ZYDIS_MNEMONIC_SYSCALL;
+	insn->result_test = (zi.mnemonic == ZYDIS_MNEMONIC_CMP ||
+			     zi.mnemonic == ZYDIS_MNEMONIC_TEST) && is_rax(&ops[0]);
+	return true;
+}
+
+void em_decode_guess_short(struct em_text *text, size_t from, size_t to)
+{
+	for (size_t i = from; i < to && i + 2 <= text->bytes; i++) {
+		uint8_t op = text->code[i];
+
+		if (op == 0xeb || (op & 0xf0) == 0x70 || (op & 0xfc) == 0xe0)
+			mark_target(text, i + 2, (int8_t)text->code[i + 1]);
+	}
+}
+
+/*
+ * Which bytes of the whole object could be the opcode of call, jmp or jcc rel32.  Most of
+ * the text is never decoded; a false hit in a few thousand window bytes is unlikely and
+ * costs one site another form of patch, a missed branch would cost the program.
+ */
+void em_decode_guess_long(struct em_text *to, const struct em_text *from)
+{
+	const uint8_t *p = from->code, *end = p + from->bytes;
+	uint64_t delta = from->vaddr - to->vaddr;
+
+	for (; end - p >= 5; p++) {
+		const uint8_t *q = p;
+
+		if ((*p & 0xfe) != 0xe8) {
+			if (*p != 0x0f || (p[1] & 0xf0) != 0x80 || end - p < 6)
+				continue;
+			q++;
+		}
+		mark_target(to, (size_t)(q + 5 - from->code) + delta, branch_distance(q + 5, 32));
+	}
+}

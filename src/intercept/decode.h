@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* Instruction boundaries, branch targets and what may be moved: the use of Zydis. */
+#ifndef EM_INTERCEPT_DECODE_H
+#define EM_INTERCEPT_DECODE_H
+
+#include "plan.h"
+
+struct em_insn {
+	uint8_t len;
+	bool movable;		/* means the same at another address */
+	bool ret;		/* movable, and nothing follows */
+	bool padding;		/* nop or int3 */
+	bool is_syscall;
+	bool result_test;	/* compares rax: not where anything but the call leads to */
+};
+
+/* Decodes the instruction at offset off of the segment in detail. */
+bool em_decode_insn(const struct em_text *text, size_t off, struct em_insn *insn);
+
+/*
+ * Decodes [from, to) linearly and, if that comes out even at `to` and every byte made
+ * sense, marks starts, targets and the range as decoded.  *indirect: there is a jump
+ * through a register or table, whose targets are unknown.
+ */
+bool em_decode_span(struct em_text *text, size_t from, size_t to, bool *indirect);
+
+/* Marks what any byte of [from, to) could mean as a branch with an 8-bit or a 32-bit distance. */
+void em_decode_guess_short(struct em_text *text, size_t from, size_t to);
+void em_decode_guess_long(struct em_text *to, const struct em_text *from);
+
+#endif

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Finds the syscall instructions of an object and everything around them that may be
+ * reached by a branch.  Order: candidates by their bytes; proof by decoding the function;
+ * branches of the functions nearby; branches from far away.
+ */
+#include "plan.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "../core/sys.h"
+#include "choose.h"
+#include "decode.h"
+
+/* The next 0f 05 at or behind from, or n: seven pairs a step. */
+static size_t find_syscall(const uint8_t *p, size_t n, size_t from)
+{
+	const uint64_t ones = 0x0101010101010101ull, low7 = 0x7f7f7f7f7f7f7f7full;
+	size_t i = from;
+
+	for (; i + 8 <= n; i += 7) {
+		uint64_t w, miss, zero;
+
+		__builtin_memcpy(&w, p + i, 8);
+		/* a byte of miss is zero where 0f is followed by 05 */
+		miss = (w ^ ones * 0x0f) | (w >> 8 ^ ones * 0x05);
+		zero = ~(((miss & low7) + low7) | miss | low7) & (~0ull >> 8);
+		if (zero)
+			return i + __builtin_ctzll(zero) / 8;
+	}
+	for (; i + 2 <= n; i++)
+		if (p[i] == 0x0f && p[i + 1] == 0x05)
+			return i;
+	return n;
+}
+
+bool em_plan_has_syscall(const uint8_t *p, size_t n)
+{
+	return find_syscall(p, n, 0) != n;
+}
+
+static void *scratch(size_t bytes)
+{
+	long ret = em_sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return em_is_err(ret) ? NULL : (void *)ret;
+}
+
+static bool text_open(struct em_text *text)
+{
+	size_t words = text->bytes / 64 + 1;
+	uint64_t *map;
+
+	text->map_bytes = 4 * words * 8;
+	map = scratch(text->map_bytes);
+	if (!map)
+		return false;
+	text->start = map;
+	text->decoded = map + words;
+	text->target = map + 2 * words;
+	text->used = map + 3 * words;
+	return true;
+}
+
+/* Lists the executable segments; returns how many pairs 0f 05 those in [lo, hi) hold. */
+static size_t find_texts(struct em_plan *plan, const struct em_elf *elf, uint64_t lo, uint64_t hi)
+{
+	size_t found = 0, off;
+
+	for (unsigned i = 0; i < elf->phnum; i++) {
+		const Elf64_Phdr *ph = &elf->phdr[i];
+		struct em_text *text = &plan->text[plan->texts];
+		size_t before = found;
+
+		if (ph->p_type != PT_LOAD || !(ph->p_flags & PF_X) || !ph->p_filesz)
+			continue;
+		text->code = em_elf_at(elf, ph->p_vaddr, ph->p_filesz);
+		if (!text->code) /* execute-only: unreadable where the processor can enforce it */
+			continue;
+		text->vaddr = ph->p_vaddr;
+		text->bytes = ph->p_filesz;
+		plan->texts++;
+		if (hi <= text->vaddr || lo >= text->vaddr + text->bytes)
+			continue;
+		for (off = 0; (off = find_syscall(text->code, text->bytes, off)) != text->bytes;
+		     off += 2)
+			found++;
+		if (found != before && !text_open(text))
+			return (size_t)-1;
+	}
+	return found;
+}
+
+/* What encloses a candidate, decoded; reason is set if it cannot be trusted. */
+struct enclosing {
+	struct em_elf_func func;
+	bool opaque;
+	const char *why;
+};
+
+static void enclose(struct em_text *text, struct em_elf *elf, uint64_t vaddr,
+		    struct enclosing *enc)
+{
+	uint64_t end = text->vaddr + text->bytes;
+	struct em_elf_func *func = &enc->func;
+	bool indirect = false;
+
+	enc->why = NULL;
+	em_elf_func_at(elf, vaddr, text->vaddr, end, func);
+	if (func->has_fde && func->signal_frame)
+		enc->why = "rt_sigreturn: unwinders know it by its bytes";
+	else if (!func->has_fde && !em_elf_cut_to_section(elf, vaddr, &func->lo, &func->hi))
+		enc->why = "no function bounds: neither unwind information nor section headers";
+	else if (!em_decode_span(text, func->lo - text->vaddr, func->hi - text->vaddr, &indirect))
+		enc->why = "the code around it does not decode";
+	enc->opaque = indirect || func->lsda;
+}
+
+static void find_sites(struct em_plan *plan, struct em_text *text, struct em_elf *elf)
+{
+	struct enclosing enc = { .func = { .lo = 1 } };
+	size_t off = 0;
+
+	while ((off = find_syscall(text->code, text->bytes, off)) != text->bytes) {
+		struct em_site *site = &plan->site[plan->sites];
+		uint64_t vaddr = text->vaddr + off;
+
+		if (vaddr < enc.func.lo || vaddr >= enc.func.hi)
+			enclose(text, elf, vaddr, &enc);
+		off += 2;
+		if (!enc.why && !em_bit(text->start, off - 2))
+			continue; /* the inside of another instruction */
+		site->vaddr = vaddr;
+		site->why = enc.why;
+		site->opaque = enc.opaque;
+		site->func_lo = enc.func.lo;
+		site->func_hi = enc.func.hi;
+		plan->sites++;
+	}
+}
+
+void em_plan_cover(struct em_text *text, const struct em_elf *elf, uint64_t vaddr, size_t reach)
+{
+	uint64_t end = text->vaddr + text->bytes;
+	uint64_t p = vaddr - text->vaddr > reach ? vaddr - reach : text->vaddr;
+	uint64_t to = end - vaddr > reach ? vaddr + reach : end;
+	struct em_elf_func func;
+	bool indirect;
+
+	for (; p < to; p = func.hi) {
+		if (em_bit(text->decoded, p - text->vaddr)) {
+			func.hi = p + 1;
+			continue;
+		}
+		em_elf_func_at(elf, p, text->vaddr, end, &func);
+		if (func.hi > to && !func.has_fde)
+			func.hi = to;
+		if (!func.has_fde || !em_decode_span(text, func.lo - text->vaddr,
+						     func.hi - text->vaddr, &indirect))
+			em_decode_guess_short(text, p - text->vaddr, func.hi - text->vaddr);
+	}
+}
+
+/* Marks every place in the texts with sites that a branch from anywhere may lead to. */
+static void find_branches(struct em_plan *plan)
+{
+	for (unsigned i = 0; i < plan->texts; i++)
+		for (unsigned k = 0; plan->text[i].start && k < plan->texts; k++)
+			em_decode_guess_long(&plan->text[i], &plan->text[k]);
+}
+
+struct em_text *em_plan_text_of(const struct em_plan *plan, uint64_t vaddr)
+{
+	for (unsigned i = 0; i < plan->texts; i++)
+		if (vaddr - plan->text[i].vaddr < plan->text[i].bytes)
+			return &plan->text[i];
+	return NULL;
+}
+
+int em_plan_object(struct em_plan *plan, struct em_elf *elf, uint64_t lo, uint64_t hi)
+{
+	size_t candidates;
+
+	*plan = (struct em_plan){ .text_bytes = (elf->phnum + 1) * sizeof(struct em_text) };
+	plan->text = scratch(plan->text_bytes);
+	if (!plan->text)
+		return -ENOMEM;
+	candidates = find_texts(plan, elf, lo, hi);
+	if (candidates == 0)
+		return 0;
+	if (candidates == (size_t)-1)
+		return -ENOMEM;
+	plan->site_bytes = candidates * sizeof(struct em_site);
+	plan->site = scratch(plan->site_bytes);
+	if (!plan->site)
+		return -ENOMEM;
+	for (unsigned i = 0; i < plan->texts; i++)
+		if (plan->text[i].start)
+			find_sites(plan, &plan->text[i], elf);
+	if (plan->sites)
+		find_branches(plan);
+	for (unsigned i = 0; i < plan->sites; i++)
+		em_choose(plan, elf, &plan->site[i]);
+	return 0;
+}
+
+void em_plan_free(struct em_plan *plan)
+{
+	for (unsigned i = 0; plan->text && i < plan->texts; i++)
+		if (plan->text[i].start)
+			em_sys_munmap(plan->text[i].start, plan->text[i].map_bytes);
+	if (plan->text)
+		em_sys_munmap(plan->text, plan->text_bytes);
+	if (plan->site)
+		em_sys_munmap(plan->site, plan->site_bytes);
+	plan->text = NULL;
+	plan->site = NULL;
+}
