@@ -305,8 +305,7 @@ static int open_target(const struct em_store_config *cfg, bool check_only, struc
 {
 	struct stat sb;
 
-	t->path = cfg->path;
-	t->fd = -1;
+	*t = (struct target){.path = cfg->path, .fd = -1};
 	if (cfg->size_bytes && cfg->size_bytes < EM_STORE_MIN_BYTES)
 		return refuse(m, -EINVAL, "swap size %" PRIu64 " is too small; at least %uK",
 			      cfg->size_bytes, EM_STORE_MIN_BYTES >> 10);
