@@ -81,10 +81,8 @@ static void random_events(void *state, const struct extmem_event *ev, size_t n)
 		case EXTMEM_EV_EVICT_FAILED:
 			add(s, ev->page);
 			break;
-		case EXTMEM_EV_EVICTED:
-		case EXTMEM_EV_GONE:
-			s->host->tag_set(ev->page, 0);
-			break;
+		default:
+			break; /* departures show in the tag, and may be told late */
 		}
 	}
 }

@@ -43,7 +43,11 @@ extern "C" {
 /* A page is named by its address >> EXTMEM_PAGE_SHIFT. */
 typedef uint64_t extmem_page_t;
 
-/* What happened to a page.  Events arrive in batches, in order for one page. */
+/*
+ * What happened to a page.  Events arrive in batches, those of one page in order, except that
+ * EVICTED and GONE may come after the event of its next arrival: ask is_resident before
+ * forgetting a page because of them.
+ */
 enum extmem_event_kind {
 	EXTMEM_EV_FIRST_TOUCH = 1, /* became resident with zeros; info: 1 if by a write */
 	EXTMEM_EV_SWAP_IN = 2,     /* became resident from the store; info: refault distance,

@@ -44,14 +44,11 @@ static void fifo_events(void *state, const struct extmem_event *ev, size_t n)
 		case EXTMEM_EV_EVICT_FAILED:
 			em_queue_push(&f->qs, QUEUED, ev->page, 0);
 			break;
-		case EXTMEM_EV_EVICTED:
-			em_queue_remove(&f->qs, ev->page, f->qs.host->tag_get(ev->page));
-			break;
 		case EXTMEM_EV_GONE:
 			em_queue_gone(&f->qs, ev);
 			break;
 		default:
-			break; /* the order of arrival is all that counts */
+			break; /* only arrivals count; EVICTED: see em_queue_gone() */
 		}
 	}
 }

@@ -213,11 +213,5 @@ void em_queue_remove(struct em_queues *qs, extmem_page_t page, uint8_t tag)
 
 void em_queue_gone(struct em_queues *qs, const struct extmem_event *ev)
 {
-	uint8_t then = (uint8_t)ev->info, now = qs->host->tag_get(ev->page);
-
-	/* Events lag behind: a page queued by an event that was late may have a tag
-	   that the engine did not see when it let the page go. */
-	left_list(qs, then & EM_TAG_LIST ? then : now);
-	if (now)
-		qs->host->tag_set(ev->page, 0);
+	left_list(qs, (uint8_t)ev->info);
 }

@@ -81,7 +81,15 @@ bool em_queue_pop(struct em_queues *qs, unsigned list, extmem_page_t *page, uint
 /* Takes a page with this tag out of its list, wherever it is. */
 void em_queue_remove(struct em_queues *qs, extmem_page_t page, uint8_t tag);
 
-/* For EXTMEM_EV_GONE: the engine has cleared the tag already and tells what it was. */
+/*
+ * For EXTMEM_EV_GONE, for the sake of `live`: the engine has cleared the tag already and
+ * tells what it was.
+ *
+ * GONE and EVICTED may come after the page's next arrival: the engine publishes the new
+ * state first, and another thread may fault the page in before the event is sent.  So
+ * neither takes a page out of a list by its present tag; that could lose a resident page
+ * for good.  At worst a page that left is named once more, which does no harm.
+ */
 void em_queue_gone(struct em_queues *qs, const struct extmem_event *ev);
 
 /* Was the page with this tag queued among the youngest 3/8 to 1/2 of its list?  Wrong, in

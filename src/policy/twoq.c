@@ -125,9 +125,6 @@ static void twoq_event(struct twoq *q, const struct extmem_event *ev)
 	case EXTMEM_EV_REFERENCE:
 		referenced(q, ev->page);
 		break;
-	case EXTMEM_EV_EVICTED:
-		em_queue_remove(&q->qs, ev->page, q->qs.host->tag_get(ev->page));
-		break;
 	case EXTMEM_EV_GONE:
 		em_queue_gone(&q->qs, ev);
 		break;
@@ -137,7 +134,7 @@ static void twoq_event(struct twoq *q, const struct extmem_event *ev)
 			em_queue_push(&q->qs, COLD, ev->page, 0);
 		break;
 	default:
-		break;
+		break; /* EVICTED: see em_queue_gone() */
 	}
 }
 

@@ -163,7 +163,7 @@ size_t sim_reclaim(size_t want)
 		struct sim_page *p = page_of(out[i]);
 
 		SIM_CHECK(p);
-		SIM_CHECK(p->in_hands);
+		SIM_CHECK(p->in_hands || p->state != SIM_RESIDENT);
 		p->in_hands = 0;
 	}
 	for (i = 0; i < n; i++) {

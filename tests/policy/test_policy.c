@@ -86,6 +86,24 @@ static void budget_may_change(void **state)
 	sim_stop();
 }
 
+/* Another thread may fault a page in before the event of its departure is sent. */
+static void late_departures_lose_no_page(void **state)
+{
+	sim_start(ops_of(state), "", 1000, 500);
+	for (uint64_t k = 0; k < 20000; k++) {
+		uint64_t i = sim_random() % sim.npages;
+
+		sim_touch(i, true);
+		if (k % 3)
+			continue;
+		/* the engine's: arrived above, and only now told of the departure before */
+		sim_event(i, k & 1 ? EXTMEM_EV_EVICTED : EXTMEM_EV_GONE, 0);
+		sim.page[i].in_hands = 1;
+	}
+	sim_drain();
+	sim_stop();
+}
+
 /* One buffer mapped and unmapped for ever must not grow the lists. */
 static void churn_does_not_grow_the_lists(void **state)
 {
@@ -245,6 +263,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(no_page_is_lost_or_named_twice),
 		BOTH(budget_may_change),
+		BOTH(late_departures_lose_no_page),
 		BOTH(churn_does_not_grow_the_lists),
 		BOTH(eight_bytes_a_resident_page),
 		BOTH(survives_without_memory),
