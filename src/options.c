@@ -132,7 +132,7 @@ static int set_swap(struct em_options *o, const char *value, char *why)
 	if (!path[0] && !size && !force)
 		return em_options_fail(why, REASON_LEN,
 				       "no path; give a directory, a file or a block device");
-	memcpy(o->swap_path, path, sizeof(path));
+	strcpy(o->swap_path, path);
 	o->swap_size_bytes = size;
 	o->swap_force = force;
 	return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Secure execution as the kernel decides it (security/commoncap.c): AT_SECURE is set if
- *   - the new effective user or group is not the real one, which set-id bits do, unless
- *     the mount is nosuid or no_new_privs is set, or
+ *   - the new effective user or group is not the real one, or (seen on 6.18) not
+ *     the present one; set-id bits do that unless the mount is nosuid or no_new_privs is set,
  *   - the real user is not root, and the file has capabilities that it gives.
  * So a setuid-root program run by root is nothing special, and a plain program
  * run by a process that is itself half-way between two users is.
@@ -73,10 +73,11 @@ const char *secure_exec_reason(int fd, const struct stat *st)
 		if ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP))
 			egid = st->st_gid;
 	}
-	if (euid != getuid())
+	/* Away from the effective user counts too, even if it is back to the real one. */
+	if (euid != getuid() || euid != geteuid())
 		return st->st_mode & S_ISUID ? "setuid program of another user"
 					     : "real and effective user differ";
-	if (egid != getgid())
+	if (egid != getgid() || egid != getegid())
 		return st->st_mode & S_ISGID ? "setgid program of another group"
 					     : "real and effective group differ";
 	if (!nosuid && getuid() != 0 && gains_file_caps(fd))
