@@ -61,6 +61,18 @@ static bool boundary_ok(const struct around *at, size_t win, size_t p, const str
 	return p == win || p >= win + EM_JMP_BYTES || !at->site->opaque || insn->result_test;
 }
 
+/* Notes a displacement of an instruction at offset `at` of the moved bytes; one is enough. */
+static bool note_fix(struct em_site *w, size_t at, const struct em_insn *insn)
+{
+	if (!insn->disp)
+		return true;
+	if (w->fix_at)
+		return false;
+	w->fix_at = at + insn->disp;
+	w->fix_end = at + insn->len;
+	return true;
+}
+
 /* Adds instructions behind the syscall until the window has room for a jump. */
 static bool extend(const struct around *at, struct em_site *w, size_t win)
 {
@@ -69,7 +81,8 @@ static bool extend(const struct around *at, struct em_site *w, size_t win)
 
 	while (end - win < EM_JMP_BYTES && !w->returns) {
 		if (end >= limit || !em_decode_insn(at->text, end, &insn) || !insn.movable ||
-		    !boundary_ok(at, win, end, &insn) || w->post + insn.len > EM_MOVE_MAX)
+		    !boundary_ok(at, win, end, &insn) || w->post + insn.len > EM_MOVE_MAX ||
+		    !note_fix(w, w->pre + w->post, &insn))
 			return false;
 		w->post += insn.len;
 		end += insn.len;
@@ -107,7 +120,8 @@ static bool try_window(const struct around *at, unsigned n)
 		w.pre += at->before[i].len;
 	win = at->off - w.pre;
 	for (size_t p = win, i = n; i-- > 0; p += at->before[i].len)
-		if (!boundary_ok(at, win, p, &at->before[i]))
+		if (!boundary_ok(at, win, p, &at->before[i]) ||
+		    !note_fix(&w, p - win, &at->before[i]))
 			return false;
 	if (w.opaque && w.pre && w.pre < EM_JMP_BYTES)
 		return false;

@@ -3,6 +3,8 @@
 
 #include <Zydis/Zydis.h>
 
+#define ONES 0x0101010101010101ull
+
 static bool decode(const struct em_text *text, size_t off, ZydisDecoder *decoder,
 		   ZydisDecoderContext *ctx, ZydisDecodedInstruction *insn)
 {
@@ -61,6 +63,12 @@ bool em_decode_span(struct em_text *text, size_t from, size_t to, bool *indirect
 	return off == to;
 }
 
+static bool rip_relative(const ZydisDecodedInstruction *insn)
+{
+	return (insn->attributes & ZYDIS_ATTRIB_HAS_MODRM) && insn->raw.modrm.mod == 0 &&
+	       insn->raw.modrm.rm == 5 && insn->raw.disp.size == 32 && insn->address_width == 64;
+}
+
 /* Categories whose effect does not depend on where they stand, operands aside. */
 static bool category_moves(const ZydisDecodedInstruction *insn)
 {
@@ -77,7 +85,7 @@ static bool category_moves(const ZydisDecodedInstruction *insn)
 	case ZYDIS_CATEGORY_RET:
 		return insn->mnemonic == ZYDIS_MNEMONIC_RET;
 	default:
-		return !(insn->attributes & ZYDIS_ATTRIB_IS_RELATIVE);
+		return !(insn->attributes & ZYDIS_ATTRIB_IS_RELATIVE) || rip_relative(insn);
 	}
 }
 
@@ -111,6 +119,7 @@ bool em_decode_insn(const struct em_text *text, size_t off, struct em_insn *insn
 	    !ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &ctx, &zi, ops, zi.operand_count)))
 		return false;
 	insn->len = zi.length;
+	insn->disp = rip_relative(&zi) ? zi.raw.disp.offset : 0;
 	insn->ret = zi.meta.category == ZYDIS_CATEGORY_RET;
 	insn->movable = category_moves(&zi) && (insn->ret || !writes_rsp(&zi, ops));
 	insn->padding = zi.mnemonic == ZYDIS_MNEMONIC_NOP || zi.mnemonic == ZYDIS_MNEMONIC_INT3;
@@ -130,6 +139,31 @@ void em_decode_guess_short(struct em_text *text, size_t from, size_t to)
 	}
 }
 
+static uint64_t load64(const uint8_t *p)
+{
+	uint64_t w;
+
+	__builtin_memcpy(&w, p, 8);
+	return w;
+}
+
+/* 0x80 in each byte that is zero in x. */
+static uint64_t zero_bytes(uint64_t x)
+{
+	const uint64_t low7 = ONES * 0x7f;
+
+	return ~(((x & low7) + low7) | x | low7);
+}
+
+static void guess_at(struct em_text *to, const struct em_text *from, size_t off)
+{
+	size_t end = off + (from->code[off] == 0x0f ? 6 : 5);
+
+	if (end <= from->bytes)
+		mark_target(to, end + from->vaddr - to->vaddr,
+			    branch_distance(from->code + end, 32));
+}
+
 /*
  * Which bytes of the whole object could be the opcode of call, jmp or jcc rel32.  Most of
  * the text is never decoded; a false hit in a few thousand window bytes is unlikely and
@@ -137,17 +171,19 @@ void em_decode_guess_short(struct em_text *text, size_t from, size_t to)
  */
 void em_decode_guess_long(struct em_text *to, const struct em_text *from)
 {
-	const uint8_t *p = from->code, *end = p + from->bytes;
-	uint64_t delta = from->vaddr - to->vaddr;
+	const uint8_t *p = from->code;
+	size_t off = 0;
 
-	for (; end - p >= 5; p++) {
-		const uint8_t *q = p;
+	/* Eight opcodes a step: this reads every byte of libc at every start of a program. */
+	for (; off + 9 <= from->bytes; off += 8) {
+		uint64_t op = load64(p + off), next = load64(p + off + 1);
+		uint64_t near = zero_bytes((op & ONES * 0xfe) ^ ONES * 0xe8);
+		uint64_t jcc = zero_bytes((op ^ ONES * 0x0f) | ((next & ONES * 0xf0) ^ ONES * 0x80));
 
-		if ((*p & 0xfe) != 0xe8) {
-			if (*p != 0x0f || (p[1] & 0xf0) != 0x80 || end - p < 6)
-				continue;
-			q++;
-		}
-		mark_target(to, (size_t)(q + 5 - from->code) + delta, branch_distance(q + 5, 32));
+		for (uint64_t hits = near | jcc; hits; hits &= hits - 1)
+			guess_at(to, from, off + __builtin_ctzll(hits) / 8);
 	}
+	for (; off + 5 <= from->bytes; off++)
+		if ((p[off] & 0xfe) == 0xe8 || (p[off] == 0x0f && (p[off + 1] & 0xf0) == 0x80))
+			guess_at(to, from, off);
 }

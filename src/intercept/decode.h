@@ -7,7 +7,8 @@
 
 struct em_insn {
 	uint8_t len;
-	bool movable;		/* means the same at another address */
+	uint8_t disp;		/* offset of a RIP-relative displacement, to be adjusted; or 0 */
+	bool movable;		/* means the same at another address, disp adjusted */
 	bool ret;		/* movable, and nothing follows */
 	bool padding;		/* nop or int3 */
 	bool is_syscall;

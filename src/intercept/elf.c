@@ -292,19 +292,30 @@ static bool have_file(struct em_elf *elf)
 	       same_bytes(elf->file + eh->e_phoff, elf->phdr, elf->phnum * sizeof(Elf64_Phdr));
 }
 
-bool em_elf_cut_to_section(struct em_elf *elf, uint64_t vaddr, uint64_t *lo, uint64_t *hi)
+/* True if [lo, hi) of the section holds in memory what it holds in the file. */
+static bool same_as_file(const struct em_elf *elf, const Elf64_Shdr *sh, uint64_t lo, uint64_t hi)
+{
+	uint64_t off = sh->sh_offset + (lo - sh->sh_addr);
+	const void *bytes = em_elf_at(elf, lo, hi - lo);
+
+	return bytes && off <= elf->file_bytes && hi - lo <= elf->file_bytes - off &&
+	       same_bytes(bytes, elf->file + off, hi - lo);
+}
+
+enum em_elf_where em_elf_cut_to_section(struct em_elf *elf, uint64_t vaddr, uint64_t *lo,
+					uint64_t *hi)
 {
 	const Elf64_Ehdr *eh;
 	const Elf64_Shdr *sh;
-	const void *bytes;
 	unsigned i;
 
 	if (!have_file(elf))
-		return false;
+		return EM_ELF_UNKNOWN;
 	eh = (const Elf64_Ehdr *)elf->file;
-	if (eh->e_shentsize != sizeof(*sh) || eh->e_shoff % 8 || eh->e_shoff > elf->file_bytes ||
+	if (!eh->e_shnum || eh->e_shentsize != sizeof(*sh) || eh->e_shoff % 8 ||
+	    eh->e_shoff > elf->file_bytes ||
 	    eh->e_shnum > (elf->file_bytes - eh->e_shoff) / sizeof(*sh))
-		return false;
+		return EM_ELF_UNKNOWN;
 	sh = (const Elf64_Shdr *)(elf->file + eh->e_shoff);
 	for (i = 0; i < eh->e_shnum; i++, sh++) {
 		if (sh->sh_type != SHT_PROGBITS || !(sh->sh_flags & SHF_EXECINSTR) ||
@@ -314,12 +325,7 @@ bool em_elf_cut_to_section(struct em_elf *elf, uint64_t vaddr, uint64_t *lo, uin
 			*lo = sh->sh_addr;
 		if (sh->sh_addr + sh->sh_size < *hi)
 			*hi = sh->sh_addr + sh->sh_size;
-		if (*lo - sh->sh_addr + sh->sh_offset > elf->file_bytes ||
-		    *hi - sh->sh_addr + sh->sh_offset > elf->file_bytes)
-			return false;
-		bytes = em_elf_at(elf, *lo, *hi - *lo);
-		return bytes && same_bytes(bytes, elf->file + sh->sh_offset + (*lo - sh->sh_addr),
-					   *hi - *lo);
+		return same_as_file(elf, sh, *lo, *hi) ? EM_ELF_CODE : EM_ELF_UNKNOWN;
 	}
-	return false;
+	return EM_ELF_DATA;
 }

@@ -50,10 +50,14 @@ const void *em_elf_at(const struct em_elf *elf, uint64_t vaddr, size_t len);
 bool em_elf_func_at(const struct em_elf *elf, uint64_t vaddr, uint64_t lo, uint64_t hi,
 		    struct em_elf_func *func);
 
-/*
- * Cuts [*lo, *hi) to the executable section around vaddr, from the section headers in
- * the file.  False: no headers, or the file is not what is loaded.
- */
-bool em_elf_cut_to_section(struct em_elf *elf, uint64_t vaddr, uint64_t *lo, uint64_t *hi);
+enum em_elf_where {
+	EM_ELF_UNKNOWN, /* no section headers, or the file is not what is loaded */
+	EM_ELF_DATA,	/* in no section of code */
+	EM_ELF_CODE
+};
+
+/* Cuts [*lo, *hi) to the section of code around vaddr, from the section headers in the file. */
+enum em_elf_where em_elf_cut_to_section(struct em_elf *elf, uint64_t vaddr, uint64_t *lo,
+					uint64_t *hi);
 
 #endif

@@ -93,52 +93,62 @@ static size_t find_texts(struct em_plan *plan, const struct em_elf *elf, uint64_
 	return found;
 }
 
-/* What encloses a candidate, decoded; reason is set if it cannot be trusted. */
+/* What encloses a candidate, decoded. */
 struct enclosing {
 	struct em_elf_func func;
 	bool opaque;
-	const char *why;
+	bool data;	 /* not code at all */
+	const char *why; /* set if what was decoded cannot be trusted */
 };
 
 static void enclose(struct em_text *text, struct em_elf *elf, uint64_t vaddr,
 		    struct enclosing *enc)
 {
 	uint64_t end = text->vaddr + text->bytes;
+	enum em_elf_where where = EM_ELF_CODE;
 	struct em_elf_func *func = &enc->func;
 	bool indirect = false;
 
 	enc->why = NULL;
 	em_elf_func_at(elf, vaddr, text->vaddr, end, func);
+	if (!func->has_fde)
+		where = em_elf_cut_to_section(elf, vaddr, &func->lo, &func->hi);
+	enc->data = where == EM_ELF_DATA;
+	if (enc->data)
+		return;
 	if (func->has_fde && func->signal_frame)
 		enc->why = "rt_sigreturn: unwinders know it by its bytes";
-	else if (!func->has_fde && !em_elf_cut_to_section(elf, vaddr, &func->lo, &func->hi))
+	else if (where == EM_ELF_UNKNOWN)
 		enc->why = "no function bounds: neither unwind information nor section headers";
 	else if (!em_decode_span(text, func->lo - text->vaddr, func->hi - text->vaddr, &indirect))
 		enc->why = "the code around it does not decode";
 	enc->opaque = indirect || func->lsda;
 }
 
-static void find_sites(struct em_plan *plan, struct em_text *text, struct em_elf *elf)
+/* Returns the number of sites that may be patched. */
+static unsigned find_sites(struct em_plan *plan, struct em_text *text, struct em_elf *elf)
 {
 	struct enclosing enc = { .func = { .lo = 1 } };
+	unsigned sure = 0;
 	size_t off = 0;
 
-	while ((off = find_syscall(text->code, text->bytes, off)) != text->bytes) {
+	for (; (off = find_syscall(text->code, text->bytes, off)) != text->bytes; off += 2) {
 		struct em_site *site = &plan->site[plan->sites];
 		uint64_t vaddr = text->vaddr + off;
 
 		if (vaddr < enc.func.lo || vaddr >= enc.func.hi)
 			enclose(text, elf, vaddr, &enc);
-		off += 2;
-		if (!enc.why && !em_bit(text->start, off - 2))
-			continue; /* the inside of another instruction */
+		if (enc.data || (!enc.why && !em_bit(text->start, off)))
+			continue; /* a constant, or the inside of another instruction */
 		site->vaddr = vaddr;
 		site->why = enc.why;
 		site->opaque = enc.opaque;
 		site->func_lo = enc.func.lo;
 		site->func_hi = enc.func.hi;
 		plan->sites++;
+		sure += !enc.why;
 	}
+	return sure;
 }
 
 void em_plan_cover(struct em_text *text, const struct em_elf *elf, uint64_t vaddr, size_t reach)
@@ -182,6 +192,7 @@ struct em_text *em_plan_text_of(const struct em_plan *plan, uint64_t vaddr)
 int em_plan_object(struct em_plan *plan, struct em_elf *elf, uint64_t lo, uint64_t hi)
 {
 	size_t candidates;
+	unsigned sure = 0;
 
 	*plan = (struct em_plan){ .text_bytes = (elf->phnum + 1) * sizeof(struct em_text) };
 	plan->text = scratch(plan->text_bytes);
@@ -198,8 +209,8 @@ int em_plan_object(struct em_plan *plan, struct em_elf *elf, uint64_t lo, uint64
 		return -ENOMEM;
 	for (unsigned i = 0; i < plan->texts; i++)
 		if (plan->text[i].start)
-			find_sites(plan, &plan->text[i], elf);
-	if (plan->sites)
+			sure += find_sites(plan, &plan->text[i], elf);
+	if (sure)
 		find_branches(plan);
 	for (unsigned i = 0; i < plan->sites; i++)
 		em_choose(plan, elf, &plan->site[i]);

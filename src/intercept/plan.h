@@ -42,6 +42,9 @@ struct em_site {
 	const char *why;	/* EM_SITE_LEFT */
 	uint8_t kind;
 	uint8_t pre, post, skip;
+	/* One RIP-relative displacement to adjust, and its instruction's end: offsets into the
+	   moved bytes, that is the window without the syscall.  0: none. */
+	uint8_t fix_at, fix_end;
 	bool returns;		/* the relocated instructions end in a ret */
 	bool opaque;		/* its function has entries that no direct branch shows */
 	uint64_t func_lo, func_hi;

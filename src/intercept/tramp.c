@@ -159,6 +159,23 @@ static uint8_t *put_bytes(uint8_t *p, const uint8_t *from, size_t n)
 	return p;
 }
 
+/* Bytes between the two groups of moved instructions: lea, jmp, syscall. */
+#define MIDDLE_BYTES (7 + 6 + 2)
+
+/* Makes the RIP-relative operand mean what it did; false: it is out of reach from here. */
+static bool fix_displacement(const struct em_site *site, uint64_t bias, uint8_t *slot)
+{
+	bool behind = site->fix_at >= site->pre;
+	uint8_t *p = slot + site->fix_at + (behind ? MIDDLE_BYTES : 0);
+	uint64_t old_end = bias + site->win + site->fix_end + (behind ? 2 : 0);
+	uint64_t new_end = (uint64_t)slot + site->fix_end + (behind ? MIDDLE_BYTES : 0);
+	int64_t disp = (int32_t)(p[0] | p[1] << 8 | p[2] << 16 | (uint32_t)p[3] << 24);
+
+	disp += (int64_t)(old_end - new_end);
+	put32(p, disp);
+	return disp == (int32_t)disp;
+}
+
 uint64_t em_tramp_emit(const struct em_site *site, const uint8_t *code, uint64_t bias)
 {
 	uint64_t back = bias + site->vaddr + 2 + site->post;
@@ -182,6 +199,8 @@ uint64_t em_tramp_emit(const struct em_site *site, const uint8_t *code, uint64_t
 		*p++ = 0xe9;
 		p = put32(p, (int64_t)back - (int64_t)(p + 4));
 	}
+	if (site->fix_at && !fix_displacement(site, bias, slot))
+		return 0;
 	while (p < slot + EM_SLOT_ORIGIN)
 		*p++ = 0xcc;
 	*(uint64_t *)p = bias + site->vaddr + 2;
