@@ -166,7 +166,7 @@ void em_slots_reset(struct em_store *st);
 
 /* probe.c: name of what is found on fd (EM_PROBE_DATA: no signature, but not zeros either), NULL
    if nothing or our own swap area (then *ours).  Ordinary context. */
-#define EM_PROBE_DATA "data"
+#define EM_PROBE_DATA "other data"
 const char *em_probe_content(int fd, uint64_t size, char *buf, size_t buf_len, bool *ours);
 
 /* ioq */

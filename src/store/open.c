@@ -184,8 +184,8 @@ static int check_named(struct target *t, bool force, const struct message *m)
 	found = em_probe_content(t->fd, (uint64_t)sb.st_size, buf, sizeof(buf), &ours);
 	if (found && !force)
 		return refuse(m, -EEXIST,
-			      "swap path %s: the file is not empty and not a swap file of extmem (%s "
-			      "found) and would be overwritten; choose another, or add ,force",
+			      "swap path %s: the file is not empty, not a swap file of extmem (found: %s) "
+			      "and would be overwritten; choose another, or add ,force",
 			      t->path, found);
 	/* memory of programs must not be readable to others: the owner may say so, others cannot */
 	if (sb.st_mode & 077 && fchmod(t->fd, sb.st_mode & 0700) && sb.st_mode & 044)
@@ -281,7 +281,7 @@ static int open_device(struct target *t, const struct em_store_config *cfg,
 	found = em_probe_content(t->fd, t->device_bytes, buf, sizeof(buf), &ours);
 	if (found && strcmp(found, EM_PROBE_DATA) && !cfg->force)
 		return refuse(m, -EEXIST,
-			      "swap path %s: the device carries a %s, which would be overwritten; "
+			      "swap path %s: the device is not empty (found: %s) and would be overwritten; "
 			      "choose another, or add ,force",
 			      t->path, found);
 	return 0;

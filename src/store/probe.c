@@ -147,12 +147,15 @@ const char *em_probe_content(int fd, uint64_t size, char *buf, size_t buf_len, b
 	n = read_head(fd, head, HEAD_BYTES);
 	if (n < size && n < HEAD_BYTES)
 		found = "content that could not be read";
-	else if (n >= EM_STORE_MAGIC_LEN && !memcmp(head, EM_STORE_MAGIC, EM_STORE_MAGIC_LEN))
-		*ours = true;
 	else
 		found = known_signature(head, n);
-	if (!found && !*ours && raid_at_end(fd, size))
+	if (!found && raid_at_end(fd, size))
 		found = "RAID member";
+	/* Slot 0 exactly as we left it: nobody has used the place for something else since.  What
+	   is known to stand elsewhere has been looked for before; slots may look like anything. */
+	if (!found && n >= EM_SLOT_SIZE && !memcmp(head, EM_STORE_MAGIC, EM_STORE_MAGIC_LEN) &&
+	    all_zero(head + EM_STORE_MAGIC_LEN, EM_SLOT_SIZE - EM_STORE_MAGIC_LEN))
+		*ours = true;
 	if (!found && !*ours && size)
 		found = blkid_signature(fd, buf, buf_len);
 	/* Unknown, but not empty.  Images of some file systems begin with many zeros, not 1 MiB. */

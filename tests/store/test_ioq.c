@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The asynchronous queue, on io_uring and plain. */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "common.h"
@@ -325,6 +329,52 @@ static void abandoned_after_fork(void **state)
 	em_store_close(st);
 }
 
+/* The program installs a seccomp filter that knows nothing of io_uring. */
+static int forbid_io_uring_enter(void)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_enter, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {sizeof(f) / sizeof(f[0]), f};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
+}
+
+static void ring_forbidden_later(void **state)
+{
+	uint64_t *w = pages_new(256), *r = pages_new(4);
+	int status;
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	if (!pid) {
+		struct em_store *st = open_store(0);
+		struct em_ioq *q = open_queue(st, 4);
+		em_slot_t base = take(st, 260);
+		struct iovec iov = {w, 256 * 4096};
+		struct em_io io = {.write = true, .slot = base, .iov = &iov, .iovcnt = 1,
+				   .npages = 256};
+
+		pages_fill(w, 256, 5);
+		/* one is under way already, others come after */
+		if (em_ioq_submit(q, &io) || em_ioq_flush(q) || forbid_io_uring_enter())
+			_exit(1);
+		if (wait_one(q) != &io || io.result)
+			_exit(2);
+		if (one(q, true, base + 256, w, 4) || one(q, false, base + 256, r, 4) ||
+		    !pages_are(r, 4, 5))
+			_exit(3);
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	assert_int_equal(status, 0);
+}
+
 static void waits_no_longer_than_told(void **state)
 {
 	struct em_store *st = open_store(0);
@@ -347,6 +397,7 @@ static int group(const char *name)
 		cmocka_unit_test(errors_are_errors),
 		cmocka_unit_test(descriptors_move),
 		cmocka_unit_test(abandoned_after_fork),
+		cmocka_unit_test(ring_forbidden_later),
 		cmocka_unit_test(waits_no_longer_than_told),
 	};
 
