@@ -19,7 +19,7 @@
 /* As laid out on the stack by entry.S: keep in step. */
 struct em_regs {
 	long nr; /* in: rax */
-	long arg[6];	   /* rdi rsi rdx r10 r8 r9 */
+	long arg[6];	   /* rdi rsi rdx r10 r8 r9: put back from here, so do not change them */
 	uint64_t cont;	   /* address of the trampoline's continuation; cont - 2 is a raw `syscall` */
 	uint64_t rsp;	   /* the program's stack pointer at the call */
 	long ret;	   /* out: becomes rax */
@@ -51,17 +51,22 @@ typedef void (*em_patch_log_fn)(void *arg, const char *object, uint64_t vaddr, c
 
 /*
  * Patches every executable object that is loaded now, except the vDSO and the
- * object that contains em_hook_entry.  Ordinary context, at start.
- * 0 or -errno; -ENOSYS: nothing could be patched at all.
+ * object that contains em_hook_entry.  Ordinary context, at start, once: no other thread
+ * should be inside a system call yet, for its way back may lead over rewritten bytes.
+ * 0 or -errno; -ENOSYS: nothing could be patched at all; -EALREADY: second call.
  */
 int em_patch_all(struct em_patch_report *report, em_patch_log_fn log, void *arg);
 
 /*
  * Patches one freshly mapped executable file mapping (dlopen: the dynamic linker's
  * own mmap(PROT_EXEC) has just returned and nobody runs this code yet).  Called from the hook:
- * no libc.  fd is the file, off its offset, prot the protection to leave it with.
+ * no libc.  MAP_PRIVATE only: the caller checks, or the file itself would be written to.
+ * fd is the file, off its offset, prot the protection to leave it with.
  * Returns the number of sites patched or -errno.
  */
 int em_patch_mapping(void *addr, size_t len, int prot, int fd, int64_t off);
+
+/* In the child of a fork, before it maps anything: another thread may have been patching. [sigsafe] */
+void em_patch_fork_child(void);
 
 #endif

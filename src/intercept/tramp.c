@@ -46,6 +46,12 @@ void em_tramp_unlock(const uint64_t *saved_mask)
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, saved_mask, NULL, sizeof(*saved_mask));
 }
 
+void em_patch_fork_child(void)
+{
+	lock.v = 0;
+	em_tramp_commit(); /* a slot half written is lost, nothing leads there */
+}
+
 static bool reaches(const uint8_t *base, uint64_t addr)
 {
 	int64_t distance = (int64_t)base - (int64_t)addr;

@@ -36,7 +36,9 @@ int em_hook_dispatch(struct em_regs *regs)
 	    (regs->nr == SYS_clone && (a[0] & CLONE_VM)))
 		return EM_HOOK_RAW;
 	regs->ret = em_syscall6(regs->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
-	if (regs->nr == SYS_mmap && (a[2] & PROT_EXEC) && (int)a[4] >= 0 &&
+	if (regs->nr == SYS_clone && regs->ret == 0)
+		em_patch_fork_child();
+	if (regs->nr == SYS_mmap && (a[3] & MAP_PRIVATE) && (a[2] & PROT_EXEC) && (int)a[4] >= 0 &&
 	    !em_is_err(regs->ret)) {
 		n = em_patch_mapping((void *)regs->ret, a[1], a[2], a[4], a[5]);
 		if (n)

@@ -2,6 +2,7 @@
 /* A library that comes later is patched when the dynamic linker maps it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -73,6 +74,56 @@ static void awkward_sites_are_seen(void **state)
 	dlclose(handle);
 }
 
+/* mmap by hand, every vector register filled; the decoder uses them, and must not be seen to. */
+static long mmap_with_vectors(int fd, size_t len, off_t off, unsigned *wrong)
+{
+	unsigned char in[16][16], out[16][16];
+	register long r10 __asm__("r10") = MAP_PRIVATE, r8 __asm__("r8") = fd;
+	register long r9 __asm__("r9") = off;
+	long ret;
+
+	for (unsigned i = 0; i < sizeof(in); i++)
+		in[i / 16][i % 16] = i * 7 + 1;
+#define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
+#define LOAD(n) "movdqu " #n "*16(%[in]), %%xmm" #n "\n"
+#define STORE(n) "movdqu %%xmm" #n ", " #n "*16(%[out])\n"
+#define NAME(n) , "xmm" #n
+	__asm__ volatile(EACH(LOAD) "movl $9, %%eax\n syscall\n" EACH(STORE)
+			 : "=&a"(ret)
+			 : [in] "b"(in), [out] "r"(out), "D"(0), "S"(len),
+			   "d"(PROT_READ | PROT_EXEC), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory" EACH(NAME));
+	*wrong = !!memcmp(in, out, sizeof(in));
+	return ret;
+}
+
+static void vectors_survive_patching(void **state)
+{
+	int fd = open(library, O_RDONLY);
+	Elf64_Phdr phdr[16];
+	Elf64_Ehdr eh;
+	unsigned wrong = 1;
+
+	(void)state;
+	assert_int_equal(pread(fd, &eh, sizeof(eh), 0), sizeof(eh));
+	assert_true(eh.e_phnum <= 16);
+	assert_int_equal(pread(fd, phdr, eh.e_phnum * sizeof(*phdr), eh.e_phoff),
+			 eh.e_phnum * sizeof(*phdr));
+	for (int i = 0; i < eh.e_phnum; i++) {
+		long ret;
+
+		if (phdr[i].p_type != PT_LOAD || !(phdr[i].p_flags & PF_X))
+			continue;
+		stub_last_mapping = 0;
+		ret = mmap_with_vectors(fd, phdr[i].p_filesz, phdr[i].p_offset, &wrong);
+		assert_true(ret > 0);
+		assert_int_equal(stub_last_mapping, 5);
+		munmap((void *)ret, phdr[i].p_filesz);
+	}
+	assert_int_equal(wrong, 0);
+	close(fd);
+}
+
 static void reloading_works(void **state)
 {
 	(void)state;
@@ -127,6 +178,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(library_calls_are_seen),
 		cmocka_unit_test(awkward_sites_are_seen),
+		cmocka_unit_test(vectors_survive_patching),
 		cmocka_unit_test(reloading_works),
 		cmocka_unit_test(protection_is_restored),
 		cmocka_unit_test(odd_mappings_are_left_alone),
