@@ -18,7 +18,6 @@ struct em_text {
 	uint64_t *target;	/* a direct branch may go here */
 	uint64_t *used;		/* belongs to a window or a relay already */
 	size_t map_bytes;
-	bool branches_scanned;
 };
 
 enum em_site_kind {
