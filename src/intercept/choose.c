@@ -204,10 +204,13 @@ static bool is_sigreturn(const struct around *at)
 
 void em_choose(struct em_plan *plan, const struct em_elf *elf, struct em_site *site)
 {
-	struct around at = { .text = em_plan_text_of(plan, site->vaddr), .elf = elf, .site = site };
+	struct around at; /* field by field: a compiler may clear it with memset */
 
 	if (site->why)
 		return;
+	at.text = em_plan_text_of(plan, site->vaddr);
+	at.elf = elf;
+	at.site = site;
 	at.off = site->vaddr - at.text->vaddr;
 	look_before(&at);
 	if (is_sigreturn(&at)) {

@@ -208,7 +208,7 @@ uint64_t em_tramp_emit(const struct em_site *site, const uint8_t *code, uint64_t
 	if (site->fix_at && !fix_displacement(site, bias, slot))
 		return 0;
 	while (p < slot + EM_SLOT_ORIGIN)
-		*p++ = 0xcc;
+		*(volatile uint8_t *)p++ = 0xcc; /* volatile: or it becomes a memset */
 	*(uint64_t *)p = bias + site->vaddr + 2;
 	return (uint64_t)slot;
 }
