@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""What the disk itself can do, by fio with O_DIRECT: the figure to hold the others against."""
+import json
+import os
+import shutil
+import subprocess
+
+JOBS = (
+    ("rand_4k_qd1", ["--rw=randread", "--bs=4k", "--iodepth=1"]),
+    ("seq_256k_qd4", ["--rw=read", "--bs=256k", "--iodepth=4"]),
+)
+
+
+def parse_fio(text):
+    """(operations a second, bytes a second) of the first job's reads."""
+    # fio may print notes in front of the JSON.
+    read = json.loads(text[text.index("{"):])["jobs"][0]["read"]
+    return read["iops"], read["bw_bytes"]
+
+
+def _run(path, size_bytes, seconds, extra):
+    command = ["fio", "--name=raw", f"--filename={path}", f"--size={size_bytes}", "--direct=1",
+               "--ioengine=libaio", f"--runtime={seconds}", "--time_based",
+               "--output-format=json", *extra]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          check=False)
+    if done.returncode:
+        raise OSError(f"fio: {done.stderr.strip() or done.stdout.strip()}")
+    return parse_fio(done.stdout)
+
+
+def measure(directory, size_bytes, seconds):
+    """{"rand_4k_qd1": {"iops":, "bytes_per_s":}, ...}, or {"unavailable": reason}."""
+    if not shutil.which("fio"):
+        return {"unavailable": "fio is not installed"}
+    path = os.path.join(directory, f"extmem-bench-fio.{os.getpid()}")
+    result = {}
+    try:
+        for name, extra in JOBS:
+            iops, rate = _run(path, size_bytes, seconds, extra)
+            result[name] = {"iops": iops, "bytes_per_s": rate}
+    except (OSError, ValueError, KeyError) as error:
+        return {"unavailable": str(error)}
+    finally:
+        if os.path.exists(path):
+            os.unlink(path)
+    return result

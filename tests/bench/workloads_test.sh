@@ -1,0 +1,79 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The workloads measure nothing unless they are right natively: the graph programs print the
+# same with any number of threads, and touch finds its memory as it left it.
+# usage: workloads_test.sh PROGRAM_DIR
+set -eu
+programs=$1
+failed=0
+
+fail() {
+	echo "FAIL: $*"
+	failed=1
+}
+
+same_for_all_threads() {
+	first=$("$programs/$@" --threads 1 2>/dev/null)
+	case $first in
+	*checksum*) ;;
+	*) fail "$1 prints no checksum" ;;
+	esac
+	for threads in 2 3 8; do
+		other=$("$programs/$@" --threads $threads 2>/dev/null)
+		[ "$first" = "$other" ] || fail "$* differs with $threads threads"
+	done
+}
+
+prints_timing() {
+	"$programs/$@" 2>&1 >/dev/null | grep -q '^timing generate_s=.* build_s=.* kernel_s=' ||
+		fail "$* prints no timing line"
+}
+
+touches() {
+	out=$("$programs/touch" --bytes 8M --touches 20000 "$@") || fail "touch $* exits with $?"
+	case $out in
+	*'"errors": 0}') ;;
+	*) fail "touch $*: $out" ;;
+	esac
+}
+
+refused() {
+	status=0
+	"$programs/$@" >/dev/null 2>&1 || status=$?
+	[ $status -eq 2 ] || fail "$* exits with $status, not 2"
+}
+
+if [ -x "$programs/pagerank" ]; then
+	# An odd scale, one with few buckets, one that needs more of them than the least.
+	for scale in 1 11 19; do
+		same_for_all_threads pagerank --scale $scale --degree 8 --iterations 3
+		same_for_all_threads bfs --scale $scale --degree 8 --iterations 2
+	done
+	prints_timing pagerank --scale 8
+	prints_timing bfs --scale 8
+	[ "$("$programs/pagerank" --scale 10 --seed 1 2>/dev/null)" != \
+	  "$("$programs/pagerank" --scale 10 --seed 2 2>/dev/null)" ] ||
+		fail "the seed does not change the graph"
+	refused pagerank --scale 27
+	refused pagerank --scale ten
+else
+	echo "note: built without OpenMP, the graph programs are left out"
+fi
+
+for pattern in seq-read seq-write rand-read rand-write hot back stride=17 stride=5000 two-streams
+do
+	touches --pattern $pattern
+	touches --pattern $pattern --threads 3
+done
+touches --pattern hot --writes 50 --malloc
+touches --pattern rand-read --writes 30 --verify sample
+refused touch --pattern sideways
+refused touch --bytes 4K --threads 2
+refused touch --writes 101
+
+for operation in read write; do
+	"$programs/minorfault" --op $operation --pages 256 --threads 2 | grep -q '"errors": 0}' ||
+		fail "minorfault --op $operation"
+done
+refused minorfault --pages 65
+exit $failed
