@@ -48,9 +48,6 @@ static int class_of(size_t bytes)
 	return shift;
 }
 
-/* Block descriptors are a little more than a page: a class of their own between the powers of
-   two would save memory; instead they ask for whole multiples through em_meta_alloc's
-   bump path, rounded to cache lines. */
 static void *bump_locked(size_t bytes)
 {
 	void *p;

@@ -7,10 +7,18 @@
  *   31..24  tag       the eviction policy's eight bits
  *   23..12  stamp     coarse eviction clock at the time the page went out
  *   11..8   segment   index of the page's region in its block's segment table
+ *        7  MAYBE_WP  DIRTY only: may be mapped write-protected, because it lay between
+ *                     victims that were protected with one ioctl
  *        6  PINNED    locked in memory by the program (mlock)
  *        5  LOCKED    a range operation (munmap, mremap, madvise, fork ...) owns the page
  *        4  WAITERS   somebody sleeps on the low half of this word (futex)
  *    3..0  state
+ *
+ * Protection.  A page that is mapped write-protected is CLEAN, WRITEBACK, DROPPING, DIRTY with
+ * MAYBE_WP, or LOCKED: reclaim locks every page of a span before it protects the span
+ * (victims as WRITEBACK|LOCKED, the others in their state), so that no fault can steal
+ * a page between the decision and the ioctl.  The other way round, a write fault owns the page
+ * (UPGRADE) until its protection is really lifted.
  *
  * Ownership.  In a stable state (and not LOCKED) nobody owns the page; taking it
  * is a compare-and-swap.  In a transit state exactly one thread, the one whose
@@ -24,7 +32,7 @@
  *   FILLING    no      any    -       content is on its way: zeros, demand read, prefetch read
  *   STAGED     no      frame  yes     prefetched: content is in a frame, not mapped yet
  *   CLEAN      wp      yes    yes     mapped write-protected, slot holds the same bytes
- *   DIRTY      yes     none   yes     mapped (perhaps write-protected), no copy elsewhere
+ *   DIRTY      yes     none   yes     mapped writable (see MAYBE_WP), no copy elsewhere
  *   UPGRADE    yes     any    -       a write fault is lifting the write protection
  *   WRITEBACK  wp      yes    steal   being written to its slot; a write fault may steal it
  *   LIFTING    no      none   -       moved out of the address space, content in a private
@@ -59,9 +67,9 @@ enum em_state {
 
 /*
  * Every transition there is: T(from, to, by whom and why).  Debug builds assert
- * it at each change; the Spin model in tests/model is checked against it.
- * Range operations (LOCKED) may also take any stable state to HOLE or ABSENT, and
- * HOLE to ABSENT: those are the last four blocks.
+ * it at each change; the Spin model in tests/model is checked against it.  The last group
+ * happens under LOCKED only (range operations), or in a forked child before anything runs.
+ * mremap carries a stable state over to the word of the new address (from HOLE).
  */
 #define EM_TRANSITIONS(T)                                                                  \
 	T(ABSENT, FILLING, "fault: first touch")                                           \
@@ -99,15 +107,14 @@ enum em_state {
 	T(STAGED, ABSENT, "discarded, frame and slot freed")                               \
 	T(CLEAN, ABSENT, "discarded, slot freed")                                          \
 	T(DIRTY, ABSENT, "discarded")                                                      \
-	T(FAILED, ABSENT, "discarded")                                                     \
-	T(STAGED, SWAPPED_LOCKED, "range operation: frame given back")                     \
-	T(CLEAN, DIRTY_LOCKED, "range operation: moved, protection lost, slot freed")      \
-	T(HOLE, MOVED_LOCKED, "range operation: state taken over from the old address")
+	T(FAILED, ABSENT, "discarded") \
+	T(CLEAN, DIRTY, "moved or forked: protection lost, slot forgotten")
 
 #define EM_W_STATE 0xfull
 #define EM_W_WAITERS (1ull << 4)
 #define EM_W_LOCKED (1ull << 5)
 #define EM_W_PINNED (1ull << 6)
+#define EM_W_MAYBE_WP (1ull << 7)
 #define EM_W_SEG_SHIFT 8
 #define EM_W_SEG (0xfull << EM_W_SEG_SHIFT)
 #define EM_W_STAMP_SHIFT 12

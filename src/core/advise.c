@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * madvise and mlock on managed memory.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "range.h"
+#include "sys.h"
+#include "uffd_compat.h"
+
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
+
+/* DONTNEED, and FREE too: the manual page allows the pages to be gone at any time after it. */
+static long discard(uintptr_t addr, uintptr_t end, int advice)
+{
+	struct em_range_op op;
+	long ret;
+
+	em_range_enter(&op);
+	ret = em_range_lock(&op, addr, end);
+	if (!ret) {
+		ret = em_sys_madvise((void *)addr, end - addr,
+				     advice == MADV_FREE ? MADV_DONTNEED : advice);
+		/* ENOMEM: there are holes in the range, the rest was done all the same. */
+		em_range_finish(&op, addr, end,
+				ret == 0 || ret == -ENOMEM ? EM_RANGE_DISCARD : EM_RANGE_KEEP);
+	}
+	em_range_leave(&op);
+	return ret;
+}
+
+struct advise {
+	uint8_t advice;
+};
+
+static void advise_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	struct advise *a = arg;
+	struct em_region *r;
+
+	(void)end;
+	if (!b) {
+		r = em_range_region_at(start);
+		if (r)
+			r->advice = a->advice;
+		return;
+	}
+	for (uint32_t i = 0; i < EM_SEGS; i++)
+		if (b->seg[i] && b->seg[i]->start < end && b->seg[i]->end > start)
+			b->seg[i]->advice = a->advice;
+}
+
+static long steer(uintptr_t addr, uintptr_t end, int advice)
+{
+	struct advise a = { advice == MADV_SEQUENTIAL ? EXTMEM_ADVICE_SEQUENTIAL
+			    : advice == MADV_RANDOM   ? EXTMEM_ADVICE_RANDOM
+						      : EXTMEM_ADVICE_NORMAL };
+	struct em_span_visit v = { advise_block, &a };
+	struct em_range_op op;
+	long ret;
+
+	em_range_enter(&op);
+	ret = em_sys_madvise((void *)addr, end - addr, advice);
+	if (!ret)
+		em_space_walk(addr, end, &v);
+	em_range_leave(&op);
+	return ret;
+}
+
+static void cold_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	(void)arg;
+	for (uintptr_t a = start; b && a < end; a += EM_PAGE_SIZE) {
+		enum em_state st = em_word_state(
+			em_word_load(&b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)]));
+
+		if (st == EM_CLEAN || st == EM_DIRTY)
+			em_event(a, EXTMEM_EV_COLD, 0);
+	}
+}
+
+/* Only managed pages are concerned: what else is in the range gets the advice from the kernel. */
+static long evict_hint(uintptr_t addr, uintptr_t end, int advice)
+{
+	struct em_span_visit cold = { cold_block, NULL };
+	struct em_thread *t = em_thread_self();
+
+	if (!em_range_region_at(addr))
+		return em_sys_madvise((void *)addr, end - addr, advice);
+	em_enter(t, true);
+	if (advice == MADV_PAGEOUT)
+		em_reclaim_range(t, addr, end);
+	else
+		em_space_walk(addr, end, &cold);
+	em_leave(t, true);
+	return 0;
+}
+
+static long willneed(uintptr_t addr, uintptr_t end)
+{
+	extmem_page_t first = addr >> EM_PAGE_SHIFT;
+	uint64_t n = (end - addr) >> EM_PAGE_SHIFT, most = 2ull * em_stage_window_max();
+	struct em_thread *t = em_thread_self();
+
+	if (!em_range_region_at(addr))
+		return em_sys_madvise((void *)addr, end - addr, MADV_WILLNEED);
+	em_enter(t, true);
+	em_service_prefetch(first, (uint32_t)(n < most ? n : most));
+	em_leave(t, true);
+	return 0;
+}
+
+/* In pieces, so that a range larger than the budget cannot hold all of it at once. */
+static long populate(uintptr_t addr, uintptr_t end, bool write)
+{
+	struct em_thread *t = em_thread_self();
+	const uintptr_t step = 64 * EM_PAGE_SIZE;
+	int ret = 0;
+
+	for (uintptr_t a = addr; a < end && !ret; a += step) {
+		em_enter(t, true);
+		ret = em_fault_range(t, a, end - a < step ? end - a : step, write);
+		em_leave(t, true);
+	}
+	return ret;
+}
+
+long em_range_madvise(uintptr_t addr, size_t len, int advice)
+{
+	uintptr_t end = em_page_up(addr + len);
+
+	if ((addr & EM_PAGE_MASK) || !len || end <= addr || !em_space_may_manage(addr, len))
+		return em_sys_madvise((void *)addr, len, advice);
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_DONTNEED_LOCKED:
+	case MADV_FREE:
+		return discard(addr, end, advice);
+	case MADV_NORMAL:
+	case MADV_SEQUENTIAL:
+	case MADV_RANDOM:
+		return steer(addr, end, advice);
+	case MADV_WILLNEED:
+		return willneed(addr, end);
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+		return evict_hint(addr, end, advice);
+	case MADV_POPULATE_READ:
+	case MADV_POPULATE_WRITE:
+		if (!em_range_region_at(addr))
+			break;
+		return populate(addr, end, advice == MADV_POPULATE_WRITE);
+	case MADV_WIPEONFORK:
+	case MADV_KEEPONFORK:
+		em_engine.wipe_on_fork = true;
+		break;
+	default:
+		break;
+	}
+	return em_sys_madvise((void *)addr, len, advice);
+}
+
+/* ---- mlock ------------------------------------------------------------------------- */
+
+struct pin {
+	bool on;
+};
+
+static void pin_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	const struct pin *p = arg;
+
+	for (uintptr_t a = start; b && a < end; a += EM_PAGE_SIZE) {
+		em_word_t *wp = &b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
+
+		if (em_word_state(em_word_load(wp)) == EM_HOLE)
+			continue;
+		if (p->on)
+			__atomic_fetch_or(wp, EM_W_PINNED, __ATOMIC_SEQ_CST);
+		else
+			__atomic_fetch_and(wp, ~EM_W_PINNED, __ATOMIC_SEQ_CST);
+	}
+}
+
+/* Under a hazard, so that nothing leaves between coming in and being marked. [engine] */
+static int pin_range(struct em_thread *t, uintptr_t start, uintptr_t end)
+{
+	struct pin p = { true };
+	struct em_span_visit v = { pin_block, &p };
+	uint32_t mark = t->nhazards;
+	int ret;
+
+	em_hazard_push(t, start, end - start, (uintptr_t)&p);
+	ret = em_fault_range(t, start, end - start, true);
+	if (!ret)
+		em_space_walk(start, end, &v);
+	em_hazard_pop(t, mark);
+	return ret;
+}
+
+int em_range_pin(uintptr_t addr, size_t len)
+{
+	struct em_thread *t = em_thread_self();
+	int ret;
+
+	em_enter(t, true);
+	ret = pin_range(t, em_page_down(addr), em_page_up(addr + len));
+	em_leave(t, true);
+	return ret;
+}
+
+/* The pages are brought in and marked PINNED, which reclaim never chooses, and then locked by the
+   kernel. */
+long em_range_mlock(long nr, uintptr_t addr, size_t len, long flags)
+{
+	uintptr_t start = em_page_down(addr), end = em_page_up(addr + len);
+	uint64_t most = (uint64_t)em_budget.limit * 3 / 4 * EM_PAGE_SIZE;
+	struct pin p = { false };
+	struct em_span_visit v = { pin_block, &p };
+	struct em_thread *t = em_thread_self();
+	long ret = 0;
+
+	if (end <= start || !em_space_may_manage(addr, len))
+		return em_syscall3(nr, addr, len, flags);
+	if (nr != SYS_munlock && end - start > most)
+		return -ENOMEM; /* cannot be locked within the budget */
+	em_enter(t, true);
+	if (nr != SYS_munlock)
+		ret = pin_range(t, start, end);
+	if (!ret)
+		ret = em_syscall3(nr, addr, len, flags);
+	if (nr == SYS_munlock || ret)
+		em_space_walk(start, end, &v);
+	em_leave(t, true);
+	return ret;
+}

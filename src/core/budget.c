@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The budget: how many pages may be resident, and the reserve that background reclaim keeps
+ * free below it.
+ */
+#include "core.h"
+
+#include "meta.h"
+#include "sys.h"
+
+struct em_budget em_budget;
+
+enum { OVERRUN_TURNS = 200, META_FREE_BYTES = 2 << 20 };
+
+static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
+{
+	return v < lo ? lo : v > hi ? hi : v;
+}
+
+void em_budget_set(uint64_t bytes)
+{
+	int64_t pages = (int64_t)(bytes >> EM_PAGE_SHIFT);
+
+	em_budget.low = clamp(pages / 128, 8, 1024);
+	em_budget.high = 2 * em_budget.low;
+	em_budget.batch = (uint32_t)clamp(pages / 32, 8, EM_BATCH_PAGES);
+	__atomic_store_n(&em_budget.limit, pages, __ATOMIC_RELEASE);
+}
+
+/* Metadata counts too, but for a fixed part that every managed process has (queues, thread contexts):
+   a budget of a megabyte must still be one. */
+static int64_t used_now(void)
+{
+	int64_t meta = (int64_t)em_meta_bytes() - META_FREE_BYTES;
+
+	return __atomic_load_n(&em_budget.resident, __ATOMIC_RELAXED) +
+	       (meta > 0 ? meta >> EM_PAGE_SHIFT : 0);
+}
+
+static void note_peak(int64_t now)
+{
+	uint64_t peak = __atomic_load_n(&em_stats.resident_peak_pages, __ATOMIC_RELAXED);
+
+	while (now > (int64_t)peak &&
+	       !__atomic_compare_exchange_n(&em_stats.resident_peak_pages, &peak, (uint64_t)now,
+					    true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+/*
+ * Charges first and makes room afterwards: the caller owns the pages it is filling, so nobody can
+ * take them, and an overshoot is at most one run a thread.  When nothing can be evicted for
+ * a long time (all pages held by system calls, or the store is full) the program goes on over
+ * its budget rather than stop.
+ */
+void em_charge(struct em_thread *t, uint32_t npages)
+{
+	int64_t now = __atomic_add_fetch(&em_budget.resident, npages, __ATOMIC_RELAXED);
+
+	(void)now;
+	now = used_now();
+	note_peak(now);
+	if (now <= em_budget.limit - em_budget.low)
+		return;
+	em_service_kick();
+	for (int turn = 0; used_now() > em_budget.limit; turn++) {
+		if (em_reclaim_inline(t, em_budget.batch))
+			turn = 0;
+		else if (turn > OVERRUN_TURNS) {
+			em_stat_inc(budget_overruns);
+			return;
+		} else
+			em_syscall0(SYS_sched_yield);
+	}
+}
+
+void em_uncharge(uint32_t npages)
+{
+	if (npages)
+		__atomic_fetch_sub(&em_budget.resident, npages, __ATOMIC_RELAXED);
+}
+
+bool em_budget_tight(bool running, uint32_t leaving)
+{
+	return used_now() - leaving > em_budget.limit - (running ? em_budget.high : em_budget.low);
+}
+
+/* The eviction clock in coarse units, 64 to a budget: 12 bits reach 64 budgets back. */
+static uint64_t stamp_unit(void)
+{
+	uint64_t u = (uint64_t)em_budget.limit / 64;
+
+	return u ? u : 1;
+}
+
+uint32_t em_evict_stamp(void)
+{
+	return (uint32_t)(__atomic_load_n(&em_budget.evict_clock, __ATOMIC_RELAXED) /
+			  stamp_unit()) & 0xfff;
+}
+
+uint32_t em_evict_distance(em_word_t w)
+{
+	uint32_t then = (uint32_t)((w & EM_W_STAMP) >> EM_W_STAMP_SHIFT);
+	uint64_t d = ((em_evict_stamp() - then) & 0xfff) * stamp_unit();
+
+	return d > 0xffffffffu ? 0xffffffffu : (uint32_t)d;
+}

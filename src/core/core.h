@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine's internal interface: what the files of src/core share.
+ *
+ * Engine sections.  Everything below that says [engine] runs between em_enter and
+ * em_leave: all signals blocked, the thread counted as inside.  fork closes the gate and
+ * waits until nobody is inside; memory that lock-free readers may still see is freed only
+ * after every thread that was inside has left (em_retire).
+ */
+#ifndef EM_CORE_CORE_H
+#define EM_CORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <extmem/policy.h>
+
+#include "lock.h"
+#include "pageword.h"
+
+#include "../observe/stats.h"
+#include "../options.h"
+#include "../store/store.h"
+
+#define EM_PAGE_SHIFT 12
+#define EM_PAGE_SIZE (1ul << EM_PAGE_SHIFT)
+#define EM_PAGE_MASK (EM_PAGE_SIZE - 1)
+#define EM_BLOCK_SHIFT 21
+#define EM_BLOCK_SIZE (1ul << EM_BLOCK_SHIFT)
+#define EM_BLOCK_PAGES 512u
+#define EM_SEGS 16u
+#define EM_ADDR_BITS 47 /* user addresses with 4-level page tables */
+
+static inline uintptr_t em_page_down(uintptr_t a)
+{
+	return a & ~EM_PAGE_MASK;
+}
+
+static inline uintptr_t em_page_up(uintptr_t a)
+{
+	return (a + EM_PAGE_MASK) & ~EM_PAGE_MASK;
+}
+
+/* ---- regions and blocks (space.c) ------------------------------------------ */
+
+enum em_region_kind { EM_REGION_MMAP = 0, EM_REGION_HEAP = 1 };
+
+/* One mapping of the program.  Its bounds are a hull: parts may have been unmapped. */
+struct em_region {
+	uintptr_t start, end;
+	uint64_t pages;		/* managed pages that belong to it now; 0: retired */
+	uint8_t kind, advice;	/* enum em_region_kind, enum extmem_access_advice */
+	struct em_region *prev, *next; /* under map lock */
+	struct em_region_stats stats;
+};
+
+/* 2 MiB of address space.  Invariant: seg_pages[i] = number of words whose state is not
+   HOLE and whose segment is i; seg[i] != NULL iff seg_pages[i] != 0. */
+struct em_block {
+	em_word_t word[EM_BLOCK_PAGES];
+	uintptr_t base;
+	struct em_region *seg[EM_SEGS];
+	uint16_t seg_pages[EM_SEGS];
+	uint64_t range_op;	/* the last range operation that locked its pages */
+	struct em_block *next_free;
+};
+
+/* Address table entries: 0, a block, or a region tagged with EM_ENTRY_LAZY: all 512 pages
+   managed and ABSENT, no descriptor yet (huge reservations cost 8 bytes per 2 MiB). */
+#define EM_ENTRY_LAZY 1ul
+
+#define EM_L2_BITS 13
+#define EM_L1_BITS (EM_ADDR_BITS - EM_BLOCK_SHIFT - EM_L2_BITS)
+extern uintptr_t *em_space_l1[1ul << EM_L1_BITS];
+
+/* The entry for addr, or NULL when nothing near it was ever managed. [any context] */
+static inline uintptr_t *em_space_entry(uintptr_t addr)
+{
+	uintptr_t *l2;
+
+	if (addr >> EM_ADDR_BITS)
+		return NULL;
+	l2 = __atomic_load_n(&em_space_l1[addr >> (EM_BLOCK_SHIFT + EM_L2_BITS)],
+			     __ATOMIC_ACQUIRE);
+	return l2 ? &l2[(addr >> EM_BLOCK_SHIFT) & ((1ul << EM_L2_BITS) - 1)] : NULL;
+}
+
+static inline bool em_entry_is_lazy(uintptr_t e)
+{
+	return e & EM_ENTRY_LAZY;
+}
+
+/* Quick test whether any page of [addr, addr + len) may be managed; may err towards true. [any] */
+bool em_space_may_manage(uintptr_t addr, size_t len);
+
+/* The block of a managed address, descriptor made if it was lazy; NULL: not managed (or
+   no memory, then *nomem). [engine] */
+struct em_block *em_space_block(uintptr_t addr, bool *nomem);
+/* The word of addr, NULL if it has no descriptor. [engine] */
+em_word_t *em_space_word(uintptr_t addr);
+
+/* Makes [start, end) managed and ABSENT as part of r (HOLE pages only).  -ENOMEM. [engine, map lock] */
+int em_space_add(uintptr_t start, uintptr_t end, struct em_region *r);
+/* Puts one page into r: HOLE -> the given word (state, slot, tag).  [engine, map lock] */
+int em_space_adopt(uintptr_t addr, em_word_t w, struct em_region *r);
+/* Accounting when a LOCKED word goes to HOLE: the caller has stored it. [engine, map lock] */
+void em_space_forget(struct em_block *b, uint32_t seg);
+/* Lazy entries fully inside [start, end): the whole block leaves without a descriptor.
+   Returns false if the entry is not lazy (any more). [engine, map lock] */
+bool em_space_drop_lazy(uintptr_t block_base);
+/* Frees descriptors and table entries of [start, end) that hold nothing. [engine, map lock] */
+void em_space_trim(uintptr_t start, uintptr_t end);
+
+struct em_region *em_region_new(uintptr_t start, uintptr_t end, enum em_region_kind kind);
+/* Calls fn for every live region under the map lock held by the caller. */
+extern struct em_region *em_regions;
+extern uint64_t em_regions_pages; /* managed pages, all regions */
+extern struct em_region_stats em_regions_closed; /* sums of retired regions */
+
+struct em_span_visit {
+	/* A run of managed pages; b NULL: lazy block. */
+	void (*fn)(void *arg, uintptr_t start, uintptr_t end, struct em_block *b);
+	void *arg;
+};
+/* Visits the blocks with managed pages in [start, end) in address order, skipping holes of the
+   table fast. [engine] */
+void em_space_walk(uintptr_t start, uintptr_t end, const struct em_span_visit *v);
+
+/* ---- words (word.c) ----------------------------------------------------------- */
+
+/* One compare-and-swap from exactly `old` (tag and waiters may differ) to state `to`;
+   false if the page changed.  *old is refreshed. */
+bool em_word_take(em_word_t *wp, em_word_t *old, enum em_state to);
+/* Same with a new slot. */
+bool em_word_take_slot(em_word_t *wp, em_word_t *old, enum em_state to, uint32_t slot);
+/* The owner's release: sets state and slot, clears LOCKED and the `clear` bits, sets the `set`
+   bits, keeps the tag, wakes the waiters. */
+void em_word_release(em_word_t *wp, enum em_state to, uint32_t slot, em_word_t clear,
+		     em_word_t set);
+/* Sets LOCKED on a page in a stable state; false if it is in transit. *w: the word before. */
+bool em_word_trylock(em_word_t *wp, em_word_t *w);
+/* The same, waiting while somebody else owns it. */
+em_word_t em_word_lock(em_word_t *wp);
+/* Clears LOCKED, wakes. */
+void em_word_unlock(em_word_t *wp, em_word_t set);
+/* Sleeps until the word is not `seen` in transit any more (spins first). */
+void em_word_wait(em_word_t *wp, em_word_t seen);
+
+static inline em_word_t em_word_load(const em_word_t *wp)
+{
+	return __atomic_load_n(wp, __ATOMIC_ACQUIRE);
+}
+
+static inline bool em_word_is_free(em_word_t w)
+{
+	return !(w & EM_W_LOCKED) && em_state_is_stable(em_word_state(w));
+}
+
+/* ---- threads, gate, hazards (thread.c) ---------------------------------------- */
+
+#define EM_HAZARDS 24
+struct em_hazard {
+	uintptr_t start, end; /* page-rounded */
+	uintptr_t sp;	      /* stack pointer of the call that holds it */
+};
+
+struct em_thread {
+	int tid;
+	uint32_t used;
+	/* Odd: inside an engine section.  Changes tell em_retire that it has left. */
+	uint64_t section;
+	unsigned depth;
+	uint64_t saved_mask;	/* signals to restore when the outermost section ends */
+	bool sigbus_blocked;	/* what the program believes */
+	bool in_vfork;		/* on loan to a vfork child, or was until just now */
+	uint32_t vfork_mark;	/* hazards of the parent itself */
+	uint32_t nhazards;
+	struct em_hazard hazard[EM_HAZARDS];
+	uintptr_t alt_base;	/* our alternate signal stack, 0: none */
+	uintptr_t app_alt_sp, app_alt_size;
+	int app_alt_flags;
+	/* First-touch and mapping runs. */
+	uintptr_t touch_next;
+	uint32_t touch_run;
+	uint8_t last_hit_write;
+	uintptr_t refused_addr; /* a fault that was not ours, to tell a race from the real thing */
+	struct extmem_stream stream;
+	char *bounce;		/* one page, aligned: target of demand reads */
+	struct em_thread *next;
+};
+
+/* The calling thread's context, made on first use; NULL only without memory. [any context] */
+struct em_thread *em_thread_self(void);
+void em_thread_exit(void);
+
+/* Enter and leave an engine section; nests.  block_signals: false when the caller runs with all
+   signals blocked already (the upcall). */
+void em_enter(struct em_thread *t, bool block_signals);
+void em_leave(struct em_thread *t, bool block_signals);
+
+/* fork: stops everybody else at the gate. [engine; the caller stays inside] */
+void em_gate_close(struct em_thread *t);
+void em_gate_open(void);
+bool em_gate_closed(void);
+/* Sleeps while the gate is closed.  Not inside. */
+void em_gate_wait(void);
+
+/* Frees p after every thread now inside has left. [engine, map lock] */
+void em_retire(void *p, void (*fn)(void *));
+void em_retire_poll(void);
+
+/* Start of a system call at stack pointer sp: drops what calls that never returned left
+   behind, returns the mark to pop to at its end. */
+uint32_t em_hazard_begin(struct em_thread *t, uintptr_t sp);
+/* Declares that the kernel may access [addr, addr + len) until popped. */
+void em_hazard_push(struct em_thread *t, uintptr_t addr, size_t len, uintptr_t sp);
+void em_hazard_pop(struct em_thread *t, uint32_t mark);
+/* All ranges held now, by anybody: one look for a whole batch.  Call after the
+   compare-and-swaps that claim the batch. */
+struct em_hazard_view {
+	uint32_t n;
+	bool overflow; /* more than fit: treat everything as held */
+	struct em_hazard h[128];
+};
+void em_hazard_look(struct em_hazard_view *v);
+bool em_hazard_covers(const struct em_hazard_view *v, uintptr_t page_addr);
+void em_thread_fork_child(struct em_thread *self);
+/* Visits all contexts in use. */
+struct em_thread *em_thread_first(void);
+
+/* ---- userfaultfd (uffd.c) -------------------------------------------------------- */
+
+struct em_uffd {
+	int fd;
+	uint32_t features; /* enum em_feature available and not masked */
+	bool pidfd_self;
+	int pidfd;
+};
+extern struct em_uffd em_uffd;
+
+int em_uffd_open(enum em_delivery delivery, uint32_t mask, int fd_min);
+int em_uffd_reopen(enum em_delivery delivery, uint32_t mask, int fd_min); /* forked child */
+int em_uffd_register(uintptr_t start, size_t len);
+/* All return 0 or -errno; -EEXIST: something is mapped there already; *done pages mapped. */
+int em_uffd_copy(uintptr_t dst, const void *src, uint32_t npages, bool wp, uint32_t *done);
+int em_uffd_zero(uintptr_t dst, uint32_t npages, uint32_t *done);
+int em_uffd_protect(uintptr_t start, size_t len, bool on);
+int em_uffd_unregister(uintptr_t start, size_t len);
+/* Accesses to the page raise SIGBUS from now on, where the kernel can (6.6). */
+void em_uffd_poison(uintptr_t addr);
+int em_uffd_move(uintptr_t dst, uintptr_t src, size_t len);
+void em_uffd_wake(uintptr_t start, size_t len);
+/* Unmaps runs; one shootdown where the kernel can batch.  ok[i] tells which runs are gone. */
+struct iovec;
+void em_uffd_drop(struct iovec *runs, uint32_t n, bool *ok);
+
+/* ---- faults (fault.c) ------------------------------------------------------------ */
+
+enum em_fault_result {
+	EM_FAULT_DONE = 0,   /* retry the access */
+	EM_FAULT_NOT_OURS,   /* no managed page there */
+	EM_FAULT_FAILED,     /* the page's content is lost: SIGBUS */
+	EM_FAULT_NOMEM,	     /* the kernel has no memory */
+};
+enum em_fault_result em_fault(struct em_thread *t, uintptr_t addr, bool write);
+/* Makes every managed page of the range resident in the direction wanted, under a hazard that the
+   caller has pushed.  0, -EFAULT (failed page), -ENOMEM. [engine] */
+int em_fault_range(struct em_thread *t, uintptr_t addr, size_t len, bool write);
+
+/* ---- budget and reclaim (reclaim.c) --------------------------------------------------- */
+
+struct em_budget {
+	int64_t resident;   /* pages charged: managed resident + frame pool */
+	int64_t limit;	    /* pages */
+	int64_t low, high;  /* reserve: background reclaim starts when resident > limit - low and
+			       runs until resident <= limit - high; low < high */
+	uint32_t batch;	    /* pages per reclaim batch */
+	uint64_t evict_clock; /* pages evicted so far */
+};
+extern struct em_budget em_budget;
+
+void em_budget_set(uint64_t bytes);
+void em_charge(struct em_thread *t, uint32_t npages);
+void em_uncharge(uint32_t npages);
+/* Should background reclaim work?  running: it does already, and goes on up to the high mark;
+   leaving: pages on their way out. */
+bool em_budget_tight(bool running, uint32_t leaving);
+uint32_t em_evict_stamp(void);
+uint32_t em_evict_distance(em_word_t w);
+
+#define EM_BATCH_PAGES 256u
+#define EM_BATCH_IOS 16u
+struct em_batch {
+	struct em_batch *next;
+	uint32_t n;			/* victims */
+	uint32_t nio, io_done;
+	uint32_t dropped;		/* clean ones, gone at the start already */
+	uint32_t lifted;		/* gone by em_lift_settle */
+	uintptr_t lift_base;		/* where lifted pages live, 0: not mapped yet */
+	struct em_victim {
+		uintptr_t addr;
+		em_word_t *wp;
+		em_slot_t slot;		/* of dirty victims: assigned */
+		uint8_t kind;		/* see reclaim.c */
+	} v[EM_BATCH_PAGES];
+	struct iovec *iov;		/* EM_BATCH_PAGES, dirty victims in slot order */
+	struct em_io io[EM_BATCH_IOS];
+	/* Scratch: the signal stack is too small for it. */
+	extmem_page_t page[EM_BATCH_PAGES];
+	em_word_t *gap[EM_BATCH_PAGES];	/* locked pages between victims */
+	bool ok[EM_BATCH_PAGES];
+	struct em_hazard_view hv, hv_again;
+};
+struct em_batch *em_batch_get(void);
+void em_batch_put(struct em_batch *b);
+
+/* One batch at most, synchronously. Returns pages that left memory. [engine] */
+uint32_t em_reclaim_inline(struct em_thread *t, uint32_t want);
+/* The service's asynchronous halves. */
+bool em_batch_start(struct em_batch *b, uint32_t want);	     /* false: nothing to evict */
+uint32_t em_batch_finish(struct em_batch *b);
+/* Evicts the managed, evictable pages of a range now (MADV_PAGEOUT). [engine] */
+void em_reclaim_range(struct em_thread *t, uintptr_t start, uintptr_t end);
+
+/* ---- policy host (host.c) ------------------------------------------------------------- */
+
+/* Ordinary context, once: err gets a line when a plug-in refuses its arguments. */
+int em_host_start(const struct extmem_policy_ops *ops, const struct extmem_prefetch_ops *pf,
+		  const struct em_options *o, char *err, size_t err_len);
+void em_event(uintptr_t addr, enum extmem_event_kind kind, uint32_t info);
+size_t em_host_victims(size_t want, extmem_page_t *out);
+/* Asks the prefetcher and queues what it names.  hit: as struct extmem_fault. [engine] */
+void em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_t addr,
+		      uint32_t npages, bool write, bool hit);
+void em_host_wasted(uintptr_t addr, uint32_t npages);
+void em_host_tick(uint64_t now_ns);
+const char *em_host_policy_name(void);
+const char *em_host_prefetch_name(void);
+
+/* ---- frames and prefetch (stage.c) ---------------------------------------------------- */
+
+#define EM_CHUNK_FRAMES 32u
+#define EM_CHUNK_IOS 8u
+struct em_chunk {
+	char *frame;			/* EM_CHUNK_FRAMES pages */
+	uintptr_t base;			/* address of the page in frame 0 */
+	uint32_t n;
+	uint32_t left;			/* frames not given back yet; 0: free */
+	uint32_t nio, io_left;
+	uint64_t age;
+	em_slot_t slot[EM_CHUNK_FRAMES];
+	em_word_t *word[EM_CHUNK_FRAMES]; /* words of one block */
+	struct iovec iov[EM_CHUNK_IOS];
+	struct em_io io[EM_CHUNK_IOS];
+};
+int em_stage_init(uint32_t budget_pages);
+uint32_t em_stage_window_max(void);
+/* Frame index <-> chunk. */
+struct em_chunk *em_stage_chunk(uint32_t frame);
+static inline uint32_t em_stage_pos(uint32_t frame)
+{
+	return frame % EM_CHUNK_FRAMES;
+}
+/* Gives back n frames of a chunk. [engine, owner of those pages] */
+void em_stage_put(struct em_chunk *c, uint32_t n);
+/* Service: starts reading [first, first + n) as far as it is SWAPPED; *chunk gets the read to
+   submit.  Returns pages consumed from the range (0: no frame free). */
+uint32_t em_stage_start(extmem_page_t first, uint32_t n, struct em_chunk **chunk);
+void em_stage_finish(struct em_chunk *c);
+/* A STAGED page (LOCKED by the caller, word w) gives its frame back; its slot in *slot. */
+void em_stage_discard(em_word_t w, em_slot_t *slot);
+
+/* ---- service thread (service.c) --------------------------------------------------------- */
+
+void em_service_kick(void);
+/* Queues a range for prefetching; drops it when the queue is full. */
+void em_service_prefetch(extmem_page_t first, uint32_t npages);
+void em_service_fork_child(void);
+bool em_service_running(void);
+size_t em_service_fds(int *fds, size_t max);
+
+/* ---- raw threads (rawthread.c) ------------------------------------------------------------ */
+
+/* Starts a thread that runs fn(arg) in the engine's own environment: all signals blocked,
+   private stack and thread-local block, unknown to libc.  0 or -errno. */
+int em_rawthread_start(void (*fn)(void *), void *arg);
+
+/* ---- delivery --------------------------------------------------------------------------------- */
+
+int em_upcall_install(void);			     /* upcall.c */
+void em_upcall_thread_start(struct em_thread *t);    /* alternate stack */
+int em_handlers_start(unsigned n);		     /* handlers.c */
+
+/* ---- range operations: what the system-call hooks call ----------------------------------------- */
+/* Arguments and results as of the system calls.  Ordinary hook context, not in a section. */
+
+long em_range_mmap(uintptr_t addr, size_t len, int prot, int flags, int fd, int64_t off);
+long em_range_munmap(uintptr_t addr, size_t len);
+long em_range_brk(uintptr_t addr);
+long em_range_mremap(uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t addr);
+long em_range_madvise(uintptr_t addr, size_t len, int advice);
+/* Brings the range in and keeps it for good. 0 or -errno. */
+int em_range_pin(uintptr_t addr, size_t len);
+long em_range_mlock(long nr, uintptr_t addr, size_t len, long flags);
+
+/* ---- life cycle (engine.c) ---------------------------------------------------------------------- */
+
+struct em_engine {
+	struct em_options opt;
+	struct em_store *store;
+	int pid;
+	int fd_min;
+	bool active;
+	uint64_t min_map;
+	bool lock_future;	/* mlockall(MCL_FUTURE): new mappings are not managed */
+	bool wipe_on_fork;	/* some range has MADV_WIPEONFORK */
+};
+extern struct em_engine em_engine;
+
+/* fork, clone without CLONE_VM: executes the system call and makes the child whole. */
+long em_fork(long nr, const long *arg);
+/* maps.c: is addr in a private anonymous mapping? [any] */
+bool em_maps_private_anonymous(uintptr_t addr);
+/* [any] 64-bit cycle counter to ns. */
+uint64_t em_now_ns(void);
+void em_clock_start(void);
+uint64_t em_cycles(void);
+uint64_t em_cycles_to_ns(uint64_t cycles);
+/* A message with a raw write, then abort: memory would be wrong otherwise. */
+void em_panic(const char *msg) __attribute__((noreturn));
+void em_say(const char *msg);
+void em_say_io_error(const char *what, uintptr_t addr, em_slot_t slot, int err);
+bool em_engine_owns_fd(int fd);
+size_t em_engine_fds(int *fds, size_t max);
+void em_stats_write_file(void);
+
+#endif

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the island shares: clock, messages, statistics at exit.
+ */
+#include "core.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "meta.h"
+#include "range.h"
+#include "sys.h"
+
+struct em_engine em_engine;
+
+/* ---- clock ------------------------------------------------------------------------- */
+
+/*
+ * Fault times are taken with the cycle counter.  Its rate is measured against the monotonic clock
+ * between start and the first time anybody asks at least 10 ms later; until then a guess
+ * of 2.5 GHz does.
+ */
+static struct {
+	uint64_t tsc0, ns0;
+	uint64_t mult; /* ns = cycles * mult >> 32; 0: not measured yet */
+} clk;
+
+uint64_t em_cycles(void)
+{
+	return __builtin_ia32_rdtsc();
+}
+
+uint64_t em_now_ns(void)
+{
+	struct timespec ts = { 0, 0 };
+
+	em_syscall2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+void em_clock_start(void)
+{
+	clk.tsc0 = em_cycles();
+	clk.ns0 = em_now_ns();
+}
+
+static uint64_t measure(void)
+{
+	uint64_t dc = em_cycles() - clk.tsc0, dn;
+
+	if (dc < 40000000)
+		return (2ull << 32) / 5;
+	dn = em_now_ns() - clk.ns0;
+	while (dn >> 32) {
+		dn >>= 1;
+		dc >>= 1;
+	}
+	if (!dc)
+		return (2ull << 32) / 5;
+	__atomic_store_n(&clk.mult, (dn << 32) / dc, __ATOMIC_RELAXED);
+	return (dn << 32) / dc;
+}
+
+uint64_t em_cycles_to_ns(uint64_t cycles)
+{
+	uint64_t mult = __atomic_load_n(&clk.mult, __ATOMIC_RELAXED);
+
+	if (!mult)
+		mult = measure();
+	/* Two halves, so that long times do not overflow. */
+	return (cycles >> 32) * mult + (((cycles & 0xffffffffu) * mult) >> 32);
+}
+
+/* ---- messages ------------------------------------------------------------------------- */
+
+static size_t length(const char *s)
+{
+	size_t n = 0;
+
+	while (s[n])
+		n++;
+	return n;
+}
+
+void em_say(const char *msg)
+{
+	em_syscall3(SYS_write, 2, msg, length(msg));
+}
+
+void em_panic(const char *msg)
+{
+	em_say(msg);
+	for (;;) {
+		em_syscall2(SYS_kill, em_sys_getpid(), 6);
+		em_syscall1(SYS_exit_group, 134);
+	}
+}
+
+static char *put_text(char *p, const char *s)
+{
+	while (*s)
+		*p++ = *s++;
+	return p;
+}
+
+static char *put_number(char *p, uint64_t v, unsigned base)
+{
+	char tmp[24];
+	int n = 0;
+
+	do {
+		tmp[n++] = "0123456789abcdef"[v % base];
+		v /= base;
+	} while (v);
+	while (n)
+		*p++ = tmp[--n];
+	return p;
+}
+
+void em_say_io_error(const char *what, uintptr_t addr, em_slot_t slot, int err)
+{
+	char line[200], *p = line;
+	struct em_region *r = em_range_region_at(addr);
+
+	p = put_text(p, "extmem: swap ");
+	p = put_text(p, what);
+	p = put_text(p, " failed: page 0x");
+	p = put_number(p, addr, 16);
+	if (r) {
+		p = put_text(p, ", region 0x");
+		p = put_number(p, r->start, 16);
+		p = put_text(p, "-0x");
+		p = put_number(p, r->end, 16);
+	}
+	p = put_text(p, ", store offset ");
+	p = put_number(p, (uint64_t)slot * EM_PAGE_SIZE, 10);
+	p = put_text(p, ", errno ");
+	p = put_number(p, (uint64_t)-err, 10);
+	p = put_text(p, "\n");
+	*p = 0;
+	em_say(line);
+}
+
+/* ---- statistics --------------------------------------------------------------------------- */
+
+static void each_region(em_stats_region_fn fn, void *arg)
+{
+	struct em_stats_region s;
+
+	for (struct em_region *r = em_regions; r; r = r->next) {
+		s.start = r->start;
+		s.end = r->end;
+		s.kind = r->kind == EM_REGION_HEAP ? "heap" : "mmap";
+		s.s = r->stats;
+		fn(arg, &s);
+	}
+	s.start = s.end = 0;
+	s.kind = "closed";
+	s.s = em_regions_closed;
+	fn(arg, &s);
+}
+
+static const char *features(void)
+{
+	static char text[64];
+	char *p = text;
+	static const struct {
+		uint32_t bit;
+		const char *name;
+	} f[] = { { EM_FEAT_WP, "wp," },
+		  { EM_FEAT_MOVE, "move," },
+		  { EM_FEAT_PROCESS_MADVISE, "process_madvise," } };
+
+	for (unsigned i = 0; i < sizeof(f) / sizeof(f[0]); i++)
+		if (em_uffd.features & f[i].bit)
+			p = put_text(p, f[i].name);
+	if (p > text)
+		p--;
+	*p = 0;
+	return text;
+}
+
+void em_stats_collect(struct em_stats_extra *x)
+{
+	x->pid = em_engine.pid;
+	x->budget_bytes = (uint64_t)em_budget.limit * EM_PAGE_SIZE;
+	x->resident_bytes = (uint64_t)em_budget.resident * EM_PAGE_SIZE;
+	x->resident_peak_bytes = em_stats.resident_peak_pages * EM_PAGE_SIZE;
+	x->managed_bytes = em_regions_pages * EM_PAGE_SIZE;
+	x->metadata_bytes = em_meta_bytes();
+	x->slots_used = em_engine.store ? em_slots_used(em_engine.store) : 0;
+	x->delivery = em_engine.opt.delivery == EM_DELIVERY_THREAD ? "thread" : "upcall";
+	x->policy = em_host_policy_name();
+	x->prefetch = em_host_prefetch_name();
+	x->features = features();
+	x->regions = each_region;
+}
+
+static int stats_fd(bool *close_it)
+{
+	char path[sizeof(em_engine.opt.stats_path) + 24], *p = path;
+
+	*close_it = false;
+	if (em_engine.opt.stats_path[0] == '-' && !em_engine.opt.stats_path[1])
+		return 2;
+	p = put_text(p, em_engine.opt.stats_path);
+	if (em_engine.pid != em_engine.opt.stats_pid) {
+		*p++ = '.';
+		p = put_number(p, (uint64_t)em_engine.pid, 10);
+	}
+	*p = 0;
+	*close_it = true;
+	return (int)em_syscall4(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+				0666);
+}
+
+/* At exit: the map lock keeps regions in place while they are listed. */
+void em_stats_write_file(void)
+{
+	const size_t room = 128 * 1024;
+	struct em_range_op op;
+	bool close_it;
+	char *buf;
+	long n;
+	int fd;
+
+	if (!em_engine.active || !em_engine.opt.stats_path[0])
+		return;
+	em_range_enter(&op);
+	buf = em_meta_alloc(room);
+	n = buf ? em_stats_json(buf, room) : -1;
+	em_range_leave(&op);
+	fd = n > 0 ? stats_fd(&close_it) : -1;
+	if (fd < 0)
+		return;
+	for (long done = 0, w; done < n; done += w) {
+		w = em_syscall3(SYS_write, fd, buf + done, n - done);
+		if (w <= 0)
+			break;
+	}
+	if (close_it)
+		em_sys_close(fd);
+}
+
+/* ---- descriptors ------------------------------------------------------------------------------ */
+
+size_t em_engine_fds(int *fds, size_t max)
+{
+	size_t n = 0;
+
+	if (max < 2)
+		return 0;
+	fds[n++] = em_uffd.fd;
+	fds[n++] = em_uffd.pidfd;
+	n += em_store_fds(em_engine.store, fds + n, max - n);
+	return n + em_service_fds(fds + n, max - n);
+}
+
+bool em_engine_owns_fd(int fd)
+{
+	int fds[32];
+	size_t n;
+
+	/* They are all high: the common case is over here. */
+	if (fd < em_engine.fd_min || !em_engine.active)
+		return false;
+	n = em_engine_fds(fds, 32);
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] == fd)
+			return true;
+	return false;
+}

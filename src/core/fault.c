@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fault engine: what happens when a managed page is touched and is not there, or
+ * is write-protected.  The same code serves the upcall, the handler threads and the
+ * system-call hooks.  Runs inside an engine section.
+ */
+#include "core.h"
+
+#include <errno.h>
+
+#include "sys.h"
+
+enum { TOUCH_RUN_MAX = 16 }; /* 64 KiB a first-touch fault at most */
+
+static const char zeros[TOUCH_RUN_MAX * EM_PAGE_SIZE] __attribute__((aligned(4096)));
+
+struct site {
+	struct em_thread *t;
+	uintptr_t addr; /* page */
+	bool write;
+	struct em_block *b;
+	em_word_t *wp;
+	struct em_region *r;
+};
+
+#define region_inc(s, name) __atomic_fetch_add(&(s)->r->stats.name, 1, __ATOMIC_RELAXED)
+
+static struct em_region *region_of(const struct em_block *b, em_word_t w)
+{
+	return __atomic_load_n(&b->seg[(w & EM_W_SEG) >> EM_W_SEG_SHIFT], __ATOMIC_ACQUIRE);
+}
+
+static bool wp_available(void)
+{
+	return em_uffd.features & EM_FEAT_WP;
+}
+
+/* How an ioctl that fills pages failed. */
+static enum em_fault_result fill_error(int ret)
+{
+	return ret == -ENOMEM ? EM_FAULT_NOMEM : EM_FAULT_NOT_OURS;
+}
+
+/* ---- first touch ---------------------------------------------------------------- */
+
+/* Pages to fill at once: doubles while a thread touches new memory in order, so that sparse
+   touching costs no memory. */
+static uint32_t touch_run(struct site *s)
+{
+	struct em_thread *t = s->t;
+	uint32_t left = EM_BLOCK_PAGES - (uint32_t)(s->wp - s->b->word), run;
+
+	if (s->addr == t->touch_next && t->touch_run)
+		run = t->touch_run < TOUCH_RUN_MAX ? t->touch_run * 2 : TOUCH_RUN_MAX;
+	else
+		run = 1;
+	if (__atomic_load_n(&em_budget.resident, __ATOMIC_RELAXED) + run >
+	    em_budget.limit - em_budget.high)
+		run = 1;
+	return run < left ? run : left;
+}
+
+/* Takes up to max ABSENT pages of one region from s->wp on; the first is taken already. */
+static uint32_t claim_absent(struct site *s, uint32_t max, em_word_t first)
+{
+	uint32_t n = 1;
+
+	while (n < max) {
+		em_word_t w = em_word_load(s->wp + n);
+
+		if (!em_word_is_free(w) || em_word_state(w) != EM_ABSENT ||
+		    ((w ^ first) & EM_W_SEG) || !em_word_take(s->wp + n, &w, EM_FILLING))
+			break;
+		n++;
+	}
+	return n;
+}
+
+/* done pages were mapped by us; -EEXIST: the next one was mapped before it was managed. */
+static uint32_t publish_touched(struct site *s, uint32_t n, uint32_t done, int ret)
+{
+	uint32_t have = ret == -EEXIST && done < n ? done + 1 : done;
+
+	for (uint32_t i = 0; i < n; i++)
+		em_word_release(s->wp + i, i < have ? EM_DIRTY : EM_ABSENT, EM_SLOT_NONE, 0, 0);
+	for (uint32_t i = 0; i < have; i++)
+		em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_FIRST_TOUCH, s->write);
+	return have;
+}
+
+static enum em_fault_result first_touch(struct site *s, em_word_t w)
+{
+	uint32_t n, done = 0, have;
+	int ret;
+
+	if (!em_word_take(s->wp, &w, EM_FILLING))
+		return EM_FAULT_DONE; /* somebody was faster: look again */
+	n = claim_absent(s, touch_run(s), w);
+	em_charge(s->t, n);
+	ret = s->write ? em_uffd_copy(s->addr, zeros, n, false, &done)
+		       : em_uffd_zero(s->addr, n, &done);
+	have = publish_touched(s, n, done, ret);
+	em_uncharge(n - have);
+	if (!have)
+		return fill_error(ret);
+	s->t->touch_next = s->addr + n * EM_PAGE_SIZE;
+	s->t->touch_run = n;
+	em_stat_inc(faults_first_touch);
+	em_stat_add(first_touch_pages, have);
+	region_inc(s, faults_first_touch);
+	return EM_FAULT_DONE;
+}
+
+/* ---- swap-in ------------------------------------------------------------------------ */
+
+static void complain(const struct site *s, em_slot_t slot, int err)
+{
+	static uint32_t told;
+
+	em_stat_inc(io_errors);
+	if (__atomic_fetch_add(&told, 1, __ATOMIC_RELAXED) < 8)
+		em_say_io_error("read", s->addr, slot, err);
+}
+
+/* The page is in the bounce buffer: map it.  A read leaves it clean and protected, so that it
+   can be dropped again without a write. */
+static enum em_fault_result map_read_page(struct site *s, const char *from, em_slot_t slot)
+{
+	bool clean = !s->write && wp_available();
+	uint32_t done;
+	int ret = em_uffd_copy(s->addr, from, 1, clean, &done);
+
+	if (ret && ret != -EEXIST) {
+		em_word_release(s->wp, EM_SWAPPED, slot, 0, 0);
+		em_uncharge(1);
+		return fill_error(ret);
+	}
+	if (ret == -EEXIST)
+		em_panic("extmem: a page that is in the store is mapped as well\n");
+	em_word_release(s->wp, clean ? EM_CLEAN : EM_DIRTY, clean ? slot : EM_SLOT_NONE, 0, 0);
+	if (!clean)
+		em_slots_free(em_engine.store, slot);
+	return EM_FAULT_DONE;
+}
+
+static enum em_fault_result demand(struct site *s, em_word_t w)
+{
+	em_slot_t slot = em_word_slot(w);
+	uint32_t distance;
+	enum em_fault_result res;
+	int ret;
+
+	if (!em_word_take(s->wp, &w, EM_FILLING))
+		return EM_FAULT_DONE;
+	distance = em_evict_distance(w);
+	em_charge(s->t, 1);
+	/* Before our own read, so that both are under way together. */
+	em_host_prefetch(s->t, s->r, s->addr, 1, s->write, false);
+	ret = em_store_read(em_engine.store, slot, s->t->bounce, 1);
+	if (ret) {
+		complain(s, slot, ret);
+		em_word_release(s->wp, EM_FAILED, slot, 0, 0);
+		em_uncharge(1);
+		return EM_FAULT_FAILED;
+	}
+	em_stat_add(bytes_read, EM_PAGE_SIZE);
+	res = map_read_page(s, s->t->bounce, slot);
+	if (res != EM_FAULT_DONE)
+		return res;
+	em_event(s->addr, EXTMEM_EV_SWAP_IN, distance);
+	em_stat_inc(faults_major);
+	em_stat_inc(pages_in);
+	region_inc(s, faults_major);
+	region_inc(s, pages_in);
+	return EM_FAULT_DONE;
+}
+
+/* ---- prefetched pages ------------------------------------------------------------------ */
+
+/* Takes the run of staged pages that lie behind each other in the chunk too. */
+static uint32_t claim_staged(struct site *s, uint32_t frame, uint32_t max)
+{
+	uint32_t left = EM_BLOCK_PAGES - (uint32_t)(s->wp - s->b->word), n = 1;
+
+	if (max > left)
+		max = left;
+	while (n < max) {
+		em_word_t w = em_word_load(s->wp + n);
+
+		if (!em_word_is_free(w) || em_word_state(w) != EM_STAGED ||
+		    em_word_slot(w) != frame + n || !em_word_take(s->wp + n, &w, EM_FILLING))
+			break;
+		n++;
+	}
+	return n;
+}
+
+/* Publishes pages [from, to) of the run as mapped. */
+static void publish_staged(struct site *s, struct em_chunk *c, uint32_t pos, uint32_t from,
+			   uint32_t to, bool clean)
+{
+	for (uint32_t i = from; i < to; i++) {
+		em_slot_t slot = c->slot[pos + i];
+		uint32_t distance = em_evict_distance(em_word_load(s->wp + i));
+
+		em_word_release(s->wp + i, clean ? EM_CLEAN : EM_DIRTY, clean ? slot : EM_SLOT_NONE,
+				0, 0);
+		if (!clean)
+			em_slots_free(em_engine.store, slot);
+		em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_PREFETCH_USED, distance);
+	}
+}
+
+static enum em_fault_result map_staged(struct site *s, em_word_t w)
+{
+	uint32_t frame = em_word_slot(w), pos = em_stage_pos(frame), n, nw, done = 0, done2 = 0;
+	struct em_chunk *c = em_stage_chunk(frame);
+	const char *src = c->frame + pos * EM_PAGE_SIZE;
+	int ret;
+
+	if (!em_word_take(s->wp, &w, EM_FILLING))
+		return EM_FAULT_DONE;
+	n = claim_staged(s, frame, c->n - pos);
+	em_charge(s->t, n);
+	/* A writer that writes page after page gets the whole run writable; one write gets one page. */
+	nw = !wp_available() ? n : !s->write ? 0 : s->t->last_hit_write ? n : 1;
+	ret = nw ? em_uffd_copy(s->addr, src, nw, false, &done) : 0;
+	if (!ret && n > nw)
+		ret = em_uffd_copy(s->addr + nw * EM_PAGE_SIZE, src + nw * EM_PAGE_SIZE, n - nw, true,
+				   &done2);
+	if (ret == -EEXIST)
+		em_panic("extmem: a page that is in the store is mapped as well\n");
+	publish_staged(s, c, pos, 0, done, false);
+	publish_staged(s, c, pos, nw, nw + done2, true);
+	for (uint32_t i = 0; i < n; i++)
+		if (i >= (i < nw ? done : nw + done2))
+			em_word_release(s->wp + i, EM_STAGED, frame + i, 0, 0);
+	done += done2;
+	em_uncharge(n - done);
+	if (!done)
+		return fill_error(ret);
+	em_stage_put(c, done);
+	s->t->last_hit_write = s->write;
+	em_stat_inc(faults_prefetch_hit);
+	em_stat_add(prefetched_used, done);
+	em_stat_add(pages_in, done);
+	region_inc(s, faults_prefetch_hit);
+	__atomic_fetch_add(&s->r->stats.pages_in, done, __ATOMIC_RELAXED);
+	em_host_prefetch(s->t, s->r, s->addr, done, s->write, true);
+	return EM_FAULT_DONE;
+}
+
+/* ---- write protection --------------------------------------------------------------------- */
+
+/* The page is ours (UPGRADE) until the protection is really gone: were it DIRTY before, reclaim
+   could protect and write it again, and a late lift would let a write slip past the copy. */
+static enum em_fault_result upgrade(struct site *s, em_word_t w)
+{
+	enum em_state from = em_word_state(w);
+	em_slot_t slot = em_word_slot(w);
+
+	if (!em_word_take_slot(s->wp, &w, EM_UPGRADE, EM_SLOT_NONE))
+		return EM_FAULT_DONE;
+	em_uffd_protect(s->addr, EM_PAGE_SIZE, false);
+	em_word_release(s->wp, EM_DIRTY, EM_SLOT_NONE, EM_W_MAYBE_WP, 0);
+	if (from == EM_CLEAN)
+		em_slots_free(em_engine.store, slot);
+	em_event(s->addr, EXTMEM_EV_WRITE, 0);
+	em_stat_inc(faults_write_protect);
+	region_inc(s, faults_write_protect);
+	return EM_FAULT_DONE;
+}
+
+/* ---- the decision ---------------------------------------------------------------------------- */
+
+/* One step; EM_FAULT_DONE: the page is usable or worth another look. *again: look again. */
+static enum em_fault_result step(struct site *s, em_word_t w, bool *again)
+{
+	*again = true;
+	switch (em_word_state(w)) {
+	case EM_HOLE:
+		return EM_FAULT_NOT_OURS;
+	case EM_ABSENT:
+		return first_touch(s, w);
+	case EM_SWAPPED:
+		return demand(s, w);
+	case EM_STAGED:
+		return map_staged(s, w);
+	case EM_CLEAN:
+		if (s->write)
+			return upgrade(s, w);
+		*again = false;
+		return EM_FAULT_DONE;
+	case EM_DIRTY:
+		if (s->write && (w & EM_W_MAYBE_WP))
+			return upgrade(s, w);
+		*again = false;
+		return EM_FAULT_DONE;
+	case EM_WRITEBACK:
+		if (s->write)
+			return upgrade(s, w);
+		*again = false;
+		return EM_FAULT_DONE;
+	case EM_FAILED:
+		return EM_FAULT_FAILED;
+	default: /* in transit: em_fault has waited for it */
+		return EM_FAULT_DONE;
+	}
+}
+
+static bool must_wait(em_word_t w)
+{
+	return (w & EM_W_LOCKED) ||
+	       (!em_state_is_stable(em_word_state(w)) && em_word_state(w) != EM_WRITEBACK);
+}
+
+enum em_fault_result em_fault(struct em_thread *t, uintptr_t addr, bool write)
+{
+	struct site s = { .t = t, .addr = em_page_down(addr), .write = write };
+	enum em_fault_result res;
+	bool nomem, again, waited = false;
+	em_word_t w;
+
+	s.b = em_space_block(addr, &nomem);
+	if (!s.b)
+		return nomem ? EM_FAULT_NOMEM : EM_FAULT_NOT_OURS;
+	s.wp = &s.b->word[(addr >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
+	for (;;) {
+		w = em_word_load(s.wp);
+		if (must_wait(w)) {
+			if (!waited)
+				em_stat_inc(faults_waited);
+			waited = true;
+			em_word_wait(s.wp, w);
+			continue;
+		}
+		s.r = region_of(s.b, w);
+		if (!s.r && em_word_state(w) != EM_HOLE)
+			continue; /* being unmapped under our eyes: the word is about to change */
+		res = step(&s, w, &again);
+		if (res != EM_FAULT_DONE || !again)
+			break;
+	}
+	/* The mapping went away while we waited: let the access find out by itself. */
+	if (res == EM_FAULT_NOT_OURS && waited)
+		res = EM_FAULT_DONE;
+	return res;
+}
+
+/* The kernel may read (write) a page under a hazard in exactly these states. */
+static bool usable(em_word_t w, bool write)
+{
+	enum em_state st = em_word_state(w);
+
+	if (w & EM_W_LOCKED)
+		return false;
+	if (write)
+		return st == EM_DIRTY && !(w & EM_W_MAYBE_WP);
+	return st == EM_DIRTY || st == EM_CLEAN || st == EM_WRITEBACK;
+}
+
+static int fault_page(struct em_thread *t, uintptr_t a, bool write)
+{
+	for (;;) {
+		em_word_t *wp = em_space_word(a);
+
+		if (wp && usable(em_word_load(wp), write))
+			return 0;
+		switch (em_fault(t, a, write)) {
+		case EM_FAULT_DONE:
+			if (!em_space_word(a) || em_word_state(em_word_load(em_space_word(a))) == EM_HOLE)
+				return 0;
+			continue;
+		case EM_FAULT_NOT_OURS:
+			return 0;
+		case EM_FAULT_NOMEM:
+			return -ENOMEM;
+		case EM_FAULT_FAILED:
+			return -EFAULT;
+		}
+	}
+}
+
+int em_fault_range(struct em_thread *t, uintptr_t addr, size_t len, bool write)
+{
+	uintptr_t end = em_page_up(addr + len);
+	int ret;
+
+	for (uintptr_t a = em_page_down(addr); a < end; a += EM_PAGE_SIZE) {
+		uintptr_t *e = em_space_entry(a);
+
+		if (!e || !__atomic_load_n(e, __ATOMIC_ACQUIRE)) {
+			a = (a & ~(EM_BLOCK_SIZE - 1)) + EM_BLOCK_SIZE - EM_PAGE_SIZE;
+			continue;
+		}
+		ret = fault_page(t, a, write);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork: the child gets a copy of the page words and of what is resident, but no userfaultfd, no service
+ * thread, no ring.  The parent stops its engine (gate closed, nothing in flight), forks, and
+ * goes on; the child, still alone and inside our hook, opens its own descriptor and
+ * registers everything again before it returns to the program.
+ *
+ * Slots are shared without copying: see the fork protocol in store.h.
+ */
+#include <errno.h>
+#include <signal.h>
+
+#include "range.h"
+#include "sys.h"
+
+/* The copy of a clean page has lost its write protection: it is dirty for the child.  Its slot belongs to
+   the parent and is only forgotten (em_slots_free knows). */
+static void child_page(em_word_t *wp)
+{
+	em_word_t w = *wp & ~(EM_W_WAITERS | EM_W_PINNED | EM_W_LOCKED);
+
+	if (em_word_state(w) == EM_CLEAN) {
+		em_slots_free(em_engine.store, em_word_slot(w));
+		w = em_word_with_slot(em_word_with_state(w, EM_DIRTY), EM_SLOT_NONE);
+	}
+	if (em_word_state(w) == EM_DIRTY)
+		w |= EM_W_MAYBE_WP;
+	*wp = w;
+}
+
+struct child {
+	uintptr_t start, end; /* run of managed pages not registered yet */
+};
+
+static void register_run(struct child *c)
+{
+	if (c->start == c->end)
+		return;
+	/* A part that the kernel did not copy (MADV_DONTFORK) refuses: page by page tells which. */
+	if (!em_uffd_register(c->start, c->end - c->start))
+		return;
+	for (uintptr_t a = c->start; a < c->end; a += EM_PAGE_SIZE)
+		em_uffd_register(a, EM_PAGE_SIZE);
+}
+
+static void extend_run(struct child *c, uintptr_t start, uintptr_t end)
+{
+	if (start != c->end) {
+		register_run(c);
+		c->start = start;
+	}
+	c->end = end;
+}
+
+static void child_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	struct child *c = arg;
+
+	if (!b) {
+		extend_run(c, start, end);
+		return;
+	}
+	for (uintptr_t a = start; a < end; a += EM_PAGE_SIZE) {
+		em_word_t *wp = &b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
+
+		if (em_word_state(*wp) == EM_HOLE)
+			continue;
+		child_page(wp);
+		extend_run(c, a, a + EM_PAGE_SIZE);
+	}
+}
+
+/* If this fails, missing pages of the child would read as zeros: better no child. */
+static void child_start(struct em_thread *t)
+{
+	struct child c = { 0, 0 };
+	struct em_span_visit v = { child_block, &c };
+
+	em_engine.pid = (int)em_sys_getpid();
+	em_thread_fork_child(t);
+	em_service_fork_child();
+	if (em_uffd_reopen(em_engine.opt.delivery, em_engine.opt.feature_mask, em_engine.fd_min))
+		em_panic("extmem: fork: the child gets no userfaultfd\n");
+	if (em_store_fork_child(em_engine.store))
+		em_panic("extmem: fork: the child cannot use the store\n");
+	em_space_walk(0, 1ul << EM_ADDR_BITS, &v);
+	register_run(&c);
+	if (em_engine.opt.delivery == EM_DELIVERY_THREAD &&
+	    em_handlers_start(em_engine.opt.delivery_threads))
+		em_panic("extmem: fork: the child gets no handler thread\n");
+}
+
+long em_fork(long nr, const long *arg)
+{
+	struct em_range_op op;
+	long ret;
+
+	em_range_enter(&op);
+	em_gate_close(op.t);
+	ret = em_store_fork_prepare(em_engine.store);
+	if (!ret) {
+		ret = em_syscall6(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+		if (ret == 0) {
+			child_start(op.t);
+		} else {
+			em_store_fork_parent(em_engine.store, ret);
+			em_gate_open();
+			em_stat_inc(forks);
+		}
+	} else {
+		em_gate_open();
+	}
+	em_range_leave(&op);
+	return ret;
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine's side of the policy interface: events go through a bounded lock-free queue, so that a
+ * fault never waits for the policy; whoever needs victims, or finds the queue full, takes the
+ * policy lock and hands the events on in batches.
+ *
+ * Queue: Vyukov's bounded MPMC queue (2010), one consumer at a time (the policy lock).
+ */
+#include "core.h"
+
+#include "meta.h"
+#include "sys.h"
+
+#define RING 4096u
+#define BATCH 64u
+
+struct cell {
+	uint64_t seq;
+	struct extmem_event ev;
+};
+
+static struct {
+	struct em_mutex lock; /* the policy lock */
+	const struct extmem_policy_ops *ops;
+	const struct extmem_prefetch_ops *pf;
+	void *state, *pf_state;
+	struct cell *ring;
+	uint64_t head, tail;
+	uintptr_t scan_hand;
+} host;
+
+/* ---- services for plug-ins ---------------------------------------------------------- */
+
+static void *host_alloc(size_t bytes)
+{
+	return em_meta_alloc(bytes);
+}
+
+static uint64_t host_budget_pages(void)
+{
+	return (uint64_t)__atomic_load_n(&em_budget.limit, __ATOMIC_RELAXED);
+}
+
+static uint64_t host_resident_pages(void)
+{
+	return (uint64_t)__atomic_load_n(&em_budget.resident, __ATOMIC_RELAXED);
+}
+
+static em_word_t word_of(extmem_page_t page)
+{
+	em_word_t *wp = em_space_word(page << EM_PAGE_SHIFT);
+
+	return wp ? em_word_load(wp) : 0;
+}
+
+static uint8_t host_tag_get(extmem_page_t page)
+{
+	return (uint8_t)((word_of(page) & EM_W_TAG) >> EM_W_TAG_SHIFT);
+}
+
+static int host_tag_set(extmem_page_t page, uint8_t tag)
+{
+	em_word_t *wp = em_space_word(page << EM_PAGE_SHIFT), w, next;
+
+	if (!wp)
+		return -2; /* ENOENT */
+	w = em_word_load(wp);
+	do {
+		if (em_word_state(w) == EM_HOLE)
+			return -2;
+		next = (w & ~EM_W_TAG) | ((em_word_t)tag << EM_W_TAG_SHIFT);
+	} while (!__atomic_compare_exchange_n(wp, &w, next, false, __ATOMIC_ACQ_REL,
+					      __ATOMIC_ACQUIRE));
+	return 0;
+}
+
+static int host_is_resident(extmem_page_t page)
+{
+	em_word_t w = word_of(page);
+
+	return em_word_is_free(w) && !(w & EM_W_PINNED) &&
+	       (em_word_state(w) == EM_CLEAN || em_word_state(w) == EM_DIRTY);
+}
+
+static int host_is_clean(extmem_page_t page)
+{
+	em_word_t w = word_of(page);
+
+	return em_word_is_free(w) && em_word_state(w) == EM_CLEAN;
+}
+
+static const struct extmem_policy_host services = {
+	.size = sizeof(services),
+	.alloc = host_alloc,
+	.budget_pages = host_budget_pages,
+	.resident_pages = host_resident_pages,
+	.tag_get = host_tag_get,
+	.tag_set = host_tag_set,
+	.is_resident = host_is_resident,
+	.is_clean = host_is_clean,
+};
+
+int em_host_start(const struct extmem_policy_ops *ops, const struct extmem_prefetch_ops *pf,
+		  const struct em_options *o, char *err, size_t err_len)
+{
+	int ret;
+
+	host.ring = em_meta_alloc(RING * sizeof(*host.ring));
+	if (!host.ring)
+		return -12;
+	for (uint64_t i = 0; i < RING; i++)
+		host.ring[i].seq = i;
+	host.ops = ops;
+	host.pf = pf;
+	ret = ops->init(&services, o->policy_args, &host.state, err, err_len);
+	if (!ret)
+		ret = pf->init(&services, o->prefetch_args, &host.pf_state, err, err_len);
+	return ret;
+}
+
+const char *em_host_policy_name(void)
+{
+	return host.ops ? host.ops->name : "";
+}
+
+const char *em_host_prefetch_name(void)
+{
+	return host.pf ? host.pf->name : "";
+}
+
+/* ---- events ------------------------------------------------------------------------------ */
+
+static void drain_locked(void)
+{
+	struct extmem_event ev[BATCH];
+	uint32_t n;
+
+	do {
+		for (n = 0; n < BATCH; n++) {
+			struct cell *c = &host.ring[host.tail % RING];
+
+			if (__atomic_load_n(&c->seq, __ATOMIC_ACQUIRE) != host.tail + 1)
+				break;
+			ev[n] = c->ev;
+			__atomic_store_n(&c->seq, host.tail + RING, __ATOMIC_RELEASE);
+			host.tail++;
+		}
+		if (n)
+			host.ops->events(host.state, ev, n);
+	} while (n == BATCH);
+}
+
+void em_event(uintptr_t addr, enum extmem_event_kind kind, uint32_t info)
+{
+	uint64_t pos = __atomic_fetch_add(&host.head, 1, __ATOMIC_RELAXED);
+	struct cell *c = &host.ring[pos % RING];
+
+	while (__atomic_load_n(&c->seq, __ATOMIC_ACQUIRE) != pos) {
+		if (em_mutex_trylock(&host.lock)) {
+			drain_locked();
+			em_mutex_unlock(&host.lock);
+		} else {
+			em_cpu_relax();
+		}
+	}
+	c->ev.page = addr >> EM_PAGE_SHIFT;
+	c->ev.kind = (uint32_t)kind;
+	c->ev.info = info;
+	__atomic_store_n(&c->seq, pos + 1, __ATOMIC_RELEASE);
+}
+
+/* ---- victims -------------------------------------------------------------------------------- */
+
+struct scan {
+	extmem_page_t *out;
+	size_t n, want;
+	uintptr_t hand;
+};
+
+static void scan_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	struct scan *s = arg;
+
+	if (!b)
+		return;
+	for (uintptr_t a = start; a < end && s->n < s->want; a += EM_PAGE_SIZE)
+		if (host_is_resident(a >> EM_PAGE_SHIFT)) {
+			s->out[s->n++] = a >> EM_PAGE_SHIFT;
+			s->hand = a + EM_PAGE_SIZE;
+		}
+}
+
+/* A policy that knows no page although memory is full has lost some (or is a poor one): a clock over
+   the address space takes its place, so that the program never starves. */
+static size_t scan_victims(size_t want, extmem_page_t *out)
+{
+	struct scan s = { .out = out, .want = want };
+	struct em_span_visit v = { scan_block, &s };
+	uintptr_t from = host.scan_hand;
+
+	s.hand = from;
+	em_space_walk(from, 1ul << EM_ADDR_BITS, &v);
+	if (!s.n)
+		em_space_walk(0, from, &v);
+	host.scan_hand = s.hand;
+	return s.n;
+}
+
+size_t em_host_victims(size_t want, extmem_page_t *out)
+{
+	size_t n;
+
+	em_mutex_lock(&host.lock);
+	drain_locked();
+	n = host.ops->evict(host.state, want, out);
+	if (n > want)
+		n = want;
+	if (!n)
+		n = scan_victims(want, out);
+	em_mutex_unlock(&host.lock);
+	return n;
+}
+
+void em_host_tick(uint64_t now_ns)
+{
+	if (!host.ops->tick || !em_mutex_trylock(&host.lock))
+		return;
+	drain_locked();
+	host.ops->tick(host.state, now_ns);
+	em_mutex_unlock(&host.lock);
+}
+
+/* ---- prefetching ------------------------------------------------------------------------------ */
+
+void em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_t addr,
+		      uint32_t npages, bool write, bool hit)
+{
+	struct extmem_range range[4];
+	struct extmem_fault f = {
+		.page = addr >> EM_PAGE_SHIFT,
+		.npages = npages,
+		.write = write,
+		.hit = hit,
+		.advice = r->advice,
+		.region_first = r->start >> EM_PAGE_SHIFT,
+		.region_end = r->end >> EM_PAGE_SHIFT,
+		.window_max = em_stage_window_max(),
+	};
+	size_t n = host.pf->fault(host.pf_state, &t->stream, &f, range, 4);
+
+	for (size_t i = 0; i < n; i++)
+		em_service_prefetch(range[i].first, range[i].npages);
+}
+
+void em_host_wasted(uintptr_t addr, uint32_t npages)
+{
+	if (host.pf->wasted)
+		host.pf->wasted(host.pf_state, addr >> EM_PAGE_SHIFT, npages);
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+#include "range.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#include "sys.h"
+#include "uffd_compat.h"
+
+static struct em_mutex map_lock;
+static uint64_t op_ids;
+
+#define HOLE_CLEAR (EM_W_TAG | EM_W_STAMP | EM_W_SEG | EM_W_PINNED | EM_W_MAYBE_WP)
+#define ABSENT_CLEAR (EM_W_TAG | EM_W_STAMP | EM_W_MAYBE_WP)
+
+void em_range_enter(struct em_range_op *op)
+{
+	uint64_t all = ~0ull;
+
+	op->t = em_thread_self();
+	if (!op->t)
+		em_panic("extmem: no memory for a thread context\n");
+	/* The lock before the section: whoever waits for it must not hold up a fork. */
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &op->mask, sizeof(all));
+	em_mutex_lock(&map_lock);
+	em_enter(op->t, false);
+	op->id = ++op_ids;
+	em_retire_poll();
+}
+
+void em_range_leave(struct em_range_op *op)
+{
+	em_leave(op->t, false);
+	em_mutex_unlock(&map_lock);
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &op->mask, NULL, sizeof(op->mask));
+}
+
+/* ---- locking -------------------------------------------------------------------------- */
+
+struct walk {
+	struct em_range_op *op;
+	uintptr_t start, end;
+	enum em_range_action action;
+	uint32_t resident;
+	int err;
+};
+
+static void lock_pages(struct em_block *b, uintptr_t start, uintptr_t end)
+{
+	for (uintptr_t a = start; a < end; a += EM_PAGE_SIZE) {
+		em_word_t *wp = &b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
+
+		if (em_word_state(em_word_load(wp)) != EM_HOLE)
+			em_word_lock(wp);
+	}
+}
+
+static void lock_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	struct walk *w = arg;
+	bool nomem;
+
+	if (!b && end - start == EM_BLOCK_SIZE)
+		return; /* lazy: nothing there */
+	if (!b)
+		b = em_space_block(start, &nomem);
+	if (!b) {
+		w->err = -ENOMEM;
+		return;
+	}
+	lock_pages(b, start, end);
+	b->range_op = w->op->id;
+}
+
+int em_range_lock(struct em_range_op *op, uintptr_t start, uintptr_t end)
+{
+	struct walk w = { .op = op };
+	struct em_span_visit v = { lock_block, &w };
+
+	em_space_walk(start, end, &v);
+	if (w.err)
+		em_range_finish(op, start, end, EM_RANGE_KEEP);
+	return w.err;
+}
+
+/* ---- finishing -------------------------------------------------------------------------- */
+
+uint32_t em_range_free_content(uintptr_t addr, em_word_t w)
+{
+	em_slot_t slot = em_word_slot(w);
+	enum em_state st = em_word_state(w);
+
+	if (st == EM_STAGED)
+		em_stage_discard(w, &slot);
+	if ((st == EM_STAGED || st == EM_SWAPPED || st == EM_CLEAN || st == EM_FAILED) &&
+	    slot != EM_SLOT_NONE)
+		em_slots_free(em_engine.store, slot);
+	if (st != EM_CLEAN && st != EM_DIRTY)
+		return 0;
+	em_event(addr, EXTMEM_EV_GONE, (uint32_t)((w & EM_W_TAG) >> EM_W_TAG_SHIFT));
+	return 1;
+}
+
+static void finish_page(struct walk *k, struct em_block *b, uintptr_t a)
+{
+	em_word_t *wp = &b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
+	em_word_t w = em_word_load(wp);
+
+	if (em_word_state(w) == EM_HOLE)
+		return;
+	if (k->action == EM_RANGE_KEEP) {
+		em_word_unlock(wp, 0);
+		return;
+	}
+	k->resident += em_range_free_content(a, w);
+	if (k->action == EM_RANGE_DISCARD) {
+		em_word_release(wp, EM_ABSENT, EM_SLOT_NONE, ABSENT_CLEAR, 0);
+	} else {
+		em_word_release(wp, EM_HOLE, EM_SLOT_NONE, HOLE_CLEAR, 0);
+		em_space_forget(b, (uint32_t)((w & EM_W_SEG) >> EM_W_SEG_SHIFT));
+	}
+}
+
+static void finish_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	struct walk *k = arg;
+	bool nomem;
+
+	if (!b && k->action != EM_RANGE_UNMAP)
+		return;
+	if (!b && end - start == EM_BLOCK_SIZE && em_space_drop_lazy(start))
+		return;
+	if (!b)
+		b = em_space_block(start, &nomem);
+	if (!b)
+		return;
+	if (b->range_op != k->op->id) {
+		if (k->action == EM_RANGE_KEEP)
+			return;
+		lock_pages(b, start, end);
+	}
+	for (uintptr_t a = start; a < end; a += EM_PAGE_SIZE)
+		finish_page(k, b, a);
+}
+
+void em_range_finish(struct em_range_op *op, uintptr_t start, uintptr_t end,
+		     enum em_range_action action)
+{
+	struct walk k = { .op = op, .action = action };
+	struct em_span_visit v = { finish_block, &k };
+
+	em_space_walk(start, end, &v);
+	em_uncharge(k.resident);
+	if (action == EM_RANGE_DISCARD)
+		em_stat_add(pages_discarded, k.resident);
+	if (action == EM_RANGE_UNMAP)
+		em_space_trim(start, end);
+}
+
+/* ---- adopting ------------------------------------------------------------------------------ */
+
+struct em_region *em_range_region_at(uintptr_t addr)
+{
+	uintptr_t *e = em_space_entry(addr);
+	uintptr_t v = e ? __atomic_load_n(e, __ATOMIC_ACQUIRE) : 0;
+	em_word_t *wp;
+
+	if (em_entry_is_lazy(v))
+		return (struct em_region *)(v & ~EM_ENTRY_LAZY);
+	wp = em_space_word(addr);
+	if (!wp || em_word_state(em_word_load(wp)) == EM_HOLE)
+		return NULL;
+	return ((struct em_block *)v)->seg[(em_word_load(wp) & EM_W_SEG) >> EM_W_SEG_SHIFT];
+}
+
+int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind)
+{
+	struct em_region *r = NULL;
+	int ret = em_uffd_register(start, end - start);
+
+	if (ret)
+		return ret;
+	if (kind == EM_REGION_HEAP) {
+		r = em_range_region_at(start - EM_PAGE_SIZE);
+		if (r && r->kind == EM_REGION_HEAP)
+			r->end = end;
+		else
+			r = NULL;
+	}
+	if (!r)
+		r = em_region_new(start, end, kind);
+	ret = r ? em_space_add(start, end, r) : -ENOMEM;
+	if (ret) {
+		struct em_range_op op = { .id = ++op_ids };
+
+		em_uffd_unregister(start, end - start);
+		em_range_finish(&op, start, end, EM_RANGE_UNMAP);
+	}
+	return ret;
+}
+
+/* ---- mmap, munmap, brk ------------------------------------------------------------------------- */
+
+long em_range_munmap(uintptr_t addr, size_t len)
+{
+	uintptr_t end = em_page_up(addr + len);
+	struct em_range_op op;
+	long ret;
+
+	if ((addr & EM_PAGE_MASK) || !len || end < addr || !em_space_may_manage(addr, end - addr))
+		return em_sys_munmap((void *)addr, len);
+	em_range_enter(&op);
+	ret = em_range_lock(&op, addr, end);
+	if (!ret) {
+		ret = em_sys_munmap((void *)addr, len);
+		em_range_finish(&op, addr, end, ret ? EM_RANGE_KEEP : EM_RANGE_UNMAP);
+	}
+	em_range_leave(&op);
+	return ret;
+}
+
+static bool wants_management(uintptr_t addr, size_t len, int flags)
+{
+	const int not_ours = MAP_STACK | MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED;
+
+	if ((flags & (MAP_ANONYMOUS | MAP_TYPE)) != (MAP_ANONYMOUS | MAP_PRIVATE) ||
+	    (flags & not_ours) || !len)
+		return false;
+	if (len >= em_engine.min_map)
+		return !em_engine.lock_future;
+	/* A small piece laid over managed memory (a reservation being committed) stays managed. */
+	return (flags & MAP_FIXED) && em_range_region_at(addr);
+}
+
+static void populate(struct em_thread *t, uintptr_t start, uintptr_t end, int prot)
+{
+	uint64_t most = (uint64_t)em_budget.limit / 2 * EM_PAGE_SIZE;
+
+	if (prot == PROT_NONE)
+		return;
+	if (end - start > most)
+		end = start + most;
+	em_enter(t, true);
+	em_fault_range(t, start, end - start, prot & PROT_WRITE);
+	em_leave(t, true);
+}
+
+long em_range_mmap(uintptr_t addr, size_t len, int prot, int flags, int fd, int64_t off)
+{
+	uintptr_t end = em_page_up(addr + len);
+	bool over = (flags & MAP_FIXED) && !(addr & EM_PAGE_MASK) && end > addr &&
+		    em_space_may_manage(addr, len);
+	bool ours = wants_management(addr, len, flags);
+	struct em_range_op op;
+	long ret;
+
+	if (!over && !ours)
+		return em_sys_mmap((void *)addr, len, prot, flags, fd, off);
+	em_range_enter(&op);
+	ours = wants_management(addr, len, flags);
+	ret = over ? em_range_lock(&op, addr, end) : 0;
+	if (ret) {
+		em_range_leave(&op);
+		return ret;
+	}
+	ret = em_sys_mmap((void *)addr, len, prot, ours ? flags & ~MAP_POPULATE : flags, fd, off);
+	if (over)
+		em_range_finish(&op, addr, end, em_is_err(ret) ? EM_RANGE_KEEP : EM_RANGE_UNMAP);
+	if (!em_is_err(ret) && ours)
+		ours = !em_range_adopt((uintptr_t)ret, em_page_up((uintptr_t)ret + len),
+				       EM_REGION_MMAP);
+	em_range_leave(&op);
+	if (!em_is_err(ret) && ours && (flags & MAP_POPULATE))
+		populate(op.t, (uintptr_t)ret, em_page_up((uintptr_t)ret + len), prot);
+	return ret;
+}
+
+long em_range_brk(uintptr_t addr)
+{
+	struct em_range_op op;
+	uintptr_t old, old_end, new_end;
+	long ret;
+
+	em_range_enter(&op);
+	old = (uintptr_t)em_syscall1(SYS_brk, 0);
+	old_end = em_page_up(old);
+	new_end = em_page_up(addr);
+	if (addr && new_end < old_end && em_range_lock(&op, new_end, old_end)) {
+		em_range_leave(&op);
+		return (long)old;
+	}
+	ret = em_syscall1(SYS_brk, addr);
+	if (addr && new_end < old_end)
+		em_range_finish(&op, new_end, old_end,
+				(uintptr_t)ret == addr ? EM_RANGE_UNMAP : EM_RANGE_KEEP);
+	else if (addr && (uintptr_t)ret == addr && new_end > old_end && !em_engine.lock_future)
+		em_range_adopt(old_end, new_end, EM_REGION_HEAP);
+	em_range_leave(&op);
+	return ret;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Range operations: how munmap, mmap over something, mremap, madvise and fork keep the page words and
+ * the kernel's mappings in step.
+ *
+ *   begin   signals blocked, map lock, section; every managed page of the range LOCKED
+ *   the system call
+ *   finish  each page becomes HOLE or ABSENT, or stays as it was; unlocked
+ *
+ * A fault on a LOCKED page waits; reclaim passes it by.  Lazy blocks have no pages to lock: one that
+ * gets its descriptor between begin and finish (a program that touches what it is unmapping) is
+ * locked in finish; range_op of the block tells.
+ */
+#ifndef EM_CORE_RANGE_H
+#define EM_CORE_RANGE_H
+
+#include "core.h"
+
+enum em_range_action { EM_RANGE_KEEP, EM_RANGE_DISCARD, EM_RANGE_UNMAP };
+
+struct em_range_op {
+	struct em_thread *t;
+	uint64_t mask; /* signals to restore */
+	uint64_t id;
+};
+
+/* Signals, map lock, section. */
+void em_range_enter(struct em_range_op *op);
+void em_range_leave(struct em_range_op *op);
+
+int em_range_lock(struct em_range_op *op, uintptr_t start, uintptr_t end);
+void em_range_finish(struct em_range_op *op, uintptr_t start, uintptr_t end,
+		     enum em_range_action action);
+
+/* Registers and adds a fresh range. 0 or -errno; on failure it is left unmanaged. */
+int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind);
+
+/* Frees what a LOCKED page holds (w: its word): slot, frame; 1 if it was resident. */
+uint32_t em_range_free_content(uintptr_t addr, em_word_t w);
+
+/* The region of a managed page, NULL if it is not managed. */
+struct em_region *em_range_region_at(uintptr_t addr);
+
+#endif

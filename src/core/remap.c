@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mremap: the page words follow the pages.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "range.h"
+#include "sys.h"
+#include "uffd_compat.h"
+
+#ifndef MREMAP_MAYMOVE
+#define MREMAP_MAYMOVE 1
+#define MREMAP_FIXED 2
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+struct mremap_call {
+	uintptr_t old, addr;
+	size_t old_len, new_len; /* page-rounded */
+	int flags;
+	uintptr_t to; /* result */
+};
+
+/* What the word becomes at its new address.  userfaultfd's protection does not survive a move on all
+   kernels, so a clean page turns dirty, and may or may not be protected. */
+static em_word_t moved_word(uintptr_t old, em_word_t w)
+{
+	em_slot_t slot = em_word_slot(w);
+	em_word_t keep = w & (EM_W_PINNED | EM_W_STAMP);
+
+	switch (em_word_state(w)) {
+	case EM_CLEAN:
+		em_slots_free(em_engine.store, slot);
+		/* fall through */
+	case EM_DIRTY:
+		em_event(old, EXTMEM_EV_GONE, (uint32_t)((w & EM_W_TAG) >> EM_W_TAG_SHIFT));
+		return keep | EM_W_MAYBE_WP | EM_DIRTY;
+	case EM_STAGED:
+		em_stage_discard(w, &slot);
+		/* fall through */
+	case EM_SWAPPED:
+		return em_word_with_slot(keep | EM_SWAPPED, slot);
+	case EM_FAILED:
+		return em_word_with_slot(keep | EM_FAILED, slot);
+	default:
+		return keep | EM_ABSENT;
+	}
+}
+
+struct move {
+	const struct mremap_call *c;
+	struct em_region *r;
+	uintptr_t absent_from; /* start of the run of absent pages at the new place not added yet */
+	int err;
+};
+
+static void add_absent(struct move *m, uintptr_t upto)
+{
+	if (m->absent_from < upto && em_space_add(m->absent_from, upto, m->r))
+		m->err = -ENOMEM;
+}
+
+static void move_page(struct move *m, struct em_block *b, uintptr_t a)
+{
+	em_word_t *wp = &b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
+	em_word_t w = em_word_load(wp), moved;
+	uintptr_t to = m->c->to + (a - m->c->old);
+
+	if (em_word_state(w) == EM_HOLE || em_word_state(w) == EM_ABSENT)
+		return;
+	moved = moved_word(a, w);
+	add_absent(m, to);
+	m->absent_from = to + EM_PAGE_SIZE;
+	if (em_space_adopt(to, moved, m->r))
+		m->err = -ENOMEM;
+	if (em_word_state(moved) == EM_DIRTY)
+		em_event(to, EXTMEM_EV_FIRST_TOUCH, 1);
+	/* The content has left the old address: nothing to free there any more. */
+	__atomic_store_n(wp, (w & (EM_W_SEG | EM_W_LOCKED | EM_W_WAITERS)) | EM_ABSENT,
+			 __ATOMIC_RELEASE);
+}
+
+static void move_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	struct move *m = arg;
+
+	if (!b)
+		return;
+	for (uintptr_t a = start; a < end; a += EM_PAGE_SIZE)
+		move_page(m, b, a);
+}
+
+static void finish_moved(struct em_range_op *op, const struct mremap_call *c)
+{
+	size_t common = c->old_len < c->new_len ? c->old_len : c->new_len;
+	struct move m = { .c = c, .absent_from = c->to };
+	struct em_span_visit v = { move_block, &m };
+
+	if (em_uffd_register(c->to, c->new_len))
+		em_panic("extmem: mremap: moved memory cannot be registered again\n");
+	m.r = em_region_new(c->to, c->to + c->new_len, EM_REGION_MMAP);
+	if (!m.r)
+		em_panic("extmem: mremap: no memory for the region\n");
+	em_space_walk(c->old, c->old + common, &v);
+	add_absent(&m, c->to + c->new_len);
+	if (m.err)
+		em_panic("extmem: mremap: no memory for page descriptors\n");
+	em_range_finish(op, c->old, c->old + c->old_len,
+			c->flags & MREMAP_DONTUNMAP ? EM_RANGE_DISCARD : EM_RANGE_UNMAP);
+}
+
+static void finish_in_place(struct em_range_op *op, const struct mremap_call *c)
+{
+	struct em_region *r = em_range_region_at(c->old);
+	uintptr_t old_end = c->old + c->old_len, new_end = c->old + c->new_len;
+
+	if (new_end < old_end) {
+		em_range_finish(op, new_end, old_end, EM_RANGE_UNMAP);
+		em_range_finish(op, c->old, new_end, EM_RANGE_KEEP);
+		return;
+	}
+	if (new_end > old_end && r && !em_uffd_register(old_end, new_end - old_end)) {
+		if (r->end < new_end)
+			r->end = new_end;
+		if (em_space_add(old_end, new_end, r))
+			em_panic("extmem: mremap: no memory for page descriptors\n");
+	}
+	em_range_finish(op, c->old, old_end, EM_RANGE_KEEP);
+}
+
+static bool manages(const struct mremap_call *c)
+{
+	return em_range_region_at(c->old) ||
+	       em_range_region_at(c->old + c->old_len - EM_PAGE_SIZE);
+}
+
+/* A mapping that was too small to manage has grown (realloc): from now on it is managed.  What is mapped
+   already is found when a system call needs it, or never; it is less than min_map. */
+static bool grows_into_ours(const struct mremap_call *c)
+{
+	return c->new_len >= em_engine.min_map && c->old_len < em_engine.min_map &&
+	       !em_engine.lock_future && em_maps_private_anonymous(c->old);
+}
+
+static void finish(struct em_range_op *op, struct mremap_call *c, bool managed, bool grown, long ret)
+{
+	if (c->flags & MREMAP_FIXED)
+		em_range_finish(op, c->addr, c->addr + c->new_len,
+				em_is_err(ret) ? EM_RANGE_KEEP : EM_RANGE_UNMAP);
+	if (em_is_err(ret)) {
+		em_range_finish(op, c->old, c->old + c->old_len, EM_RANGE_KEEP);
+		return;
+	}
+	c->to = (uintptr_t)ret;
+	if (managed && c->to == c->old)
+		finish_in_place(op, c);
+	else if (managed)
+		finish_moved(op, c);
+	else if (grown)
+		em_range_adopt(c->to, c->to + c->new_len, EM_REGION_MMAP);
+}
+
+static long remap(struct mremap_call *c)
+{
+	bool managed, grown;
+	struct em_range_op op;
+	long ret;
+
+	em_range_enter(&op);
+	managed = manages(c);
+	grown = !managed && grows_into_ours(c);
+	ret = em_range_lock(&op, c->old, c->old + c->old_len);
+	if (!ret && (c->flags & MREMAP_FIXED)) {
+		ret = em_range_lock(&op, c->addr, c->addr + c->new_len);
+		if (ret)
+			em_range_finish(&op, c->old, c->old + c->old_len, EM_RANGE_KEEP);
+	}
+	if (!ret) {
+		ret = em_syscall5(SYS_mremap, c->old, c->old_len, c->new_len, c->flags, c->addr);
+		finish(&op, c, managed, grown, ret);
+	}
+	em_range_leave(&op);
+	return ret;
+}
+
+long em_range_mremap(uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t addr)
+{
+	struct mremap_call c = { .old = old,
+				 .addr = addr,
+				 .old_len = em_page_up(old_len),
+				 .new_len = em_page_up(new_len),
+				 .flags = flags };
+	bool sane = old_len && new_len && !(old & EM_PAGE_MASK) && c.old_len >= old_len &&
+		    c.new_len >= new_len && old + c.old_len > old &&
+		    (!(flags & MREMAP_FIXED) ||
+		     (!(addr & EM_PAGE_MASK) && addr + c.new_len > addr));
+	bool touches = sane && (em_space_may_manage(old, c.old_len) ||
+				((flags & MREMAP_FIXED) && em_space_may_manage(addr, c.new_len)));
+	bool grows = sane && c.new_len >= em_engine.min_map && c.old_len < em_engine.min_map;
+
+	if (!touches && !grows)
+		return em_syscall5(SYS_mremap, old, old_len, new_len, flags, addr);
+	return remap(&c);
+}

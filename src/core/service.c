@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The service thread: background reclaim and prefetch reads.
+ *
+ * It is started by the first fault that needs it, so a program that fits its budget never has
+ * one.  All asynchronous I/O is submitted here and nowhere else: io_uring delivers completions as work
+ * of the submitting task, and in one of the program's own threads that would show as spurious
+ * EINTR of epoll_wait and friends.
+ *
+ * It stays inside its engine section while anything is in flight, so fork waits for it, and marks a
+ * quiescent point (section += 2) each turn, so deferred frees do not wait.
+ */
+#include "core.h"
+
+#include "meta.h"
+#include "sys.h"
+
+enum { BATCHES = 4, QUEUE = 128, IOQ_DEPTH = 128, IDLE_US = 100000, REAP_US = 1000 };
+
+static struct {
+	uint32_t state; /* 0 none, 1 starting or running, 2 cannot be had */
+	uint32_t kick;	/* futex: 1 = work may be there */
+	uint32_t sleeping;
+	struct em_ioq *ioq;
+	/* Ranges to prefetch. */
+	struct em_mutex lock;
+	struct extmem_range range[QUEUE];
+	uint32_t head, tail;
+	/* The thread's own. */
+	struct extmem_range current;
+	struct em_batch *free[BATCHES];
+	uint32_t nfree;
+	uint32_t leaving; /* victims of the batches in flight */
+	bool reclaiming;
+	uint64_t last_tick;
+} sv;
+
+/* ---- work ---------------------------------------------------------------------------- */
+
+static bool pop_range(void)
+{
+	bool have;
+
+	em_mutex_lock(&sv.lock);
+	have = sv.head != sv.tail;
+	if (have)
+		sv.current = sv.range[sv.tail++ % QUEUE];
+	em_mutex_unlock(&sv.lock);
+	return have;
+}
+
+static void complete(struct em_io *io);
+
+/* room_for was asked before, so there is a place; any other refusal completes the request at once. */
+static void submit(struct em_io *io)
+{
+	int ret = em_ioq_submit(sv.ioq, io);
+
+	if (!ret)
+		return;
+	io->result = ret;
+	complete(io);
+}
+
+static bool room_for(uint32_t n)
+{
+	return em_ioq_inflight(sv.ioq) + n <= IOQ_DEPTH;
+}
+
+static bool start_prefetch(void)
+{
+	bool progress = false;
+
+	while (room_for(EM_CHUNK_IOS)) {
+		struct em_chunk *c;
+		uint32_t used;
+
+		if (!sv.current.npages && !pop_range())
+			break;
+		used = em_stage_start(sv.current.first, sv.current.npages, &c);
+		if (!used) {
+			/* Every frame is on its way: the rest of the range is demand-read if needed. */
+			sv.current.npages = 0;
+			break;
+		}
+		if (used > sv.current.npages)
+			used = sv.current.npages;
+		sv.current.first += used;
+		sv.current.npages -= used;
+		if (c) {
+			for (uint32_t i = 0, nio = c->nio; i < nio; i++)
+				submit(&c->io[i]);
+			progress = true;
+		}
+	}
+	return progress;
+}
+
+static void finish_batch(struct em_batch *b)
+{
+	uint32_t n = b->n, gone = em_batch_finish(b);
+
+	sv.leaving -= n;
+	em_stat_add(evictions_background, gone);
+	sv.free[sv.nfree++] = b;
+}
+
+static bool start_reclaim(void)
+{
+	bool progress = false;
+
+	/* What is on its way out counts as gone for the decision, or we would overshoot. */
+	while (sv.nfree && room_for(EM_BATCH_IOS) && em_budget_tight(sv.reclaiming, sv.leaving)) {
+		struct em_batch *b = sv.free[--sv.nfree];
+
+		sv.reclaiming = true;
+		if (!em_batch_start(b, em_budget.batch)) {
+			sv.free[sv.nfree++] = b;
+			break;
+		}
+		progress = true;
+		sv.leaving += b->n;
+		if (!b->nio) {
+			finish_batch(b);
+			continue;
+		}
+		for (uint32_t i = 0, nio = b->nio; i < nio; i++)
+			submit(&b->io[i]);
+	}
+	if (!em_budget_tight(true, sv.leaving))
+		sv.reclaiming = false;
+	return progress;
+}
+
+static void complete(struct em_io *io)
+{
+	if (io->write) {
+		struct em_batch *b = io->cookie;
+
+		if (++b->io_done == b->nio)
+			finish_batch(b);
+	} else {
+		struct em_chunk *c = io->cookie;
+
+		if (--c->io_left == 0)
+			em_stage_finish(c);
+	}
+}
+
+static bool reap(unsigned wait_us)
+{
+	struct em_io *io = em_ioq_reap(sv.ioq, wait_us), *next;
+	bool any = io != NULL;
+
+	for (; io; io = next) {
+		next = io->next;
+		complete(io);
+	}
+	return any;
+}
+
+static void tick(void)
+{
+	uint64_t now = em_now_ns();
+
+	if (now - sv.last_tick < 100000000)
+		return;
+	sv.last_tick = now;
+	em_host_tick(now);
+}
+
+/* ---- life ------------------------------------------------------------------------------ */
+
+static void idle(struct em_thread *t)
+{
+	em_leave(t, false);
+	__atomic_store_n(&sv.sleeping, 1, __ATOMIC_SEQ_CST);
+	/* Pairs with em_service_kick: it sets kick, then looks at sleeping. */
+	if (!__atomic_exchange_n(&sv.kick, 0, __ATOMIC_SEQ_CST) && !em_gate_closed())
+		em_futex_wait(&sv.kick, 0, IDLE_US);
+	__atomic_store_n(&sv.sleeping, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&sv.kick, 0, __ATOMIC_SEQ_CST);
+	em_enter(t, false); /* sleeps while a fork is on */
+}
+
+static bool prepare(void)
+{
+	sv.nfree = 0;
+	for (uint32_t i = 0; i < BATCHES; i++) {
+		struct em_batch *b = em_batch_get();
+
+		if (b)
+			sv.free[sv.nfree++] = b;
+	}
+	return !em_ioq_create(em_engine.store, IOQ_DEPTH, em_engine.fd_min, &sv.ioq);
+}
+
+static void service_main(void *arg)
+{
+	struct em_thread *t = em_thread_self();
+
+	(void)arg;
+	em_enter(t, false);
+	if (!t || !prepare()) {
+		__atomic_store_n(&sv.state, 2, __ATOMIC_RELEASE);
+		em_leave(t, false);
+		return;
+	}
+	for (;;) {
+		bool busy = false, closing = em_gate_closed();
+
+		__atomic_fetch_add(&t->section, 2, __ATOMIC_SEQ_CST); /* quiescent point */
+		if (!closing) {
+			busy |= start_prefetch();
+			busy |= start_reclaim();
+			em_ioq_flush(sv.ioq);
+		}
+		if (em_ioq_inflight(sv.ioq)) {
+			reap(busy ? 0 : REAP_US);
+			continue;
+		}
+		busy |= reap(0);
+		tick();
+		if (!busy || closing)
+			idle(t);
+	}
+}
+
+static void start(void)
+{
+	uint32_t none = 0;
+
+	if (!__atomic_compare_exchange_n(&sv.state, &none, 1, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE))
+		return;
+	if (em_rawthread_start(service_main, NULL))
+		__atomic_store_n(&sv.state, 2, __ATOMIC_RELEASE);
+}
+
+void em_service_kick(void)
+{
+	uint32_t state = __atomic_load_n(&sv.state, __ATOMIC_ACQUIRE);
+
+	if (state == 0 && !em_gate_closed())
+		start();
+	if (state != 1)
+		return;
+	if (!__atomic_exchange_n(&sv.kick, 1, __ATOMIC_SEQ_CST) &&
+	    __atomic_load_n(&sv.sleeping, __ATOMIC_SEQ_CST))
+		em_futex_wake(&sv.kick, 1);
+}
+
+bool em_service_running(void)
+{
+	return __atomic_load_n(&sv.state, __ATOMIC_ACQUIRE) == 1;
+}
+
+void em_service_prefetch(extmem_page_t first, uint32_t npages)
+{
+	bool queued = false;
+
+	if (__atomic_load_n(&sv.state, __ATOMIC_ACQUIRE) == 2)
+		return;
+	em_mutex_lock(&sv.lock);
+	if (sv.head - sv.tail < QUEUE) {
+		sv.range[sv.head % QUEUE].first = first;
+		sv.range[sv.head++ % QUEUE].npages = npages;
+		queued = true;
+	}
+	em_mutex_unlock(&sv.lock);
+	if (queued)
+		em_service_kick();
+}
+
+size_t em_service_fds(int *fds, size_t max)
+{
+	return sv.ioq ? em_ioq_fds(sv.ioq, fds, max) : 0;
+}
+
+/* The thread did not come along, and its ring belongs to the parent.  The batches it held are lost: a few
+   kilobytes a fork. */
+void em_service_fork_child(void)
+{
+	for (uint32_t i = 0; i < sv.nfree; i++)
+		em_batch_put(sv.free[i]);
+	if (sv.ioq)
+		em_ioq_abandon(sv.ioq);
+	em_memzero(&sv, sizeof(sv));
+}

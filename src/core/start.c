@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+#include "start.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "../intercept/hook.h"
+#include "../intercept/signals.h"
+#include "../policy/registry.h"
+#include "core.h"
+
+/* Our descriptors go where programs rarely look: just below the limit. */
+static int choose_fd_min(void)
+{
+	struct rlimit rl;
+	rlim_t top = 1024;
+
+	if (!getrlimit(RLIMIT_NOFILE, &rl))
+		top = rl.rlim_cur;
+	if (top == RLIM_INFINITY || top > 65536)
+		top = 65536;
+	return top > 256 ? (int)top - 64 : (int)top / 2;
+}
+
+static int start_store(const struct em_options *o, char *err, size_t err_len)
+{
+	struct em_store_config cfg = {
+		.path = o->swap_path[0] ? o->swap_path : NULL,
+		.size_bytes = o->swap_size_bytes,
+		.force = o->swap_force,
+		.no_uring = o->feature_mask & EM_FEAT_URING,
+	};
+
+	return em_store_open(&cfg, em_engine.fd_min, &em_engine.store, err, err_len);
+}
+
+static int start_policy(const struct em_options *o, char *err, size_t err_len)
+{
+	const struct extmem_policy_ops *policy;
+	const struct extmem_prefetch_ops *prefetch;
+	int ret = em_policy_load(o->policy, &policy, err, err_len);
+
+	if (!ret)
+		ret = em_prefetch_load(o->prefetch, &prefetch, err, err_len);
+	if (!ret)
+		ret = em_host_start(policy, prefetch, o, err, err_len);
+	return ret;
+}
+
+static void log_patch(void *arg, const char *object, uint64_t vaddr, const char *what)
+{
+	(void)arg;
+	if (vaddr)
+		fprintf(stderr, "extmem: %s+0x%llx: %s\n", object, (unsigned long long)vaddr, what);
+	else
+		fprintf(stderr, "extmem: %s: %s\n", object, what);
+}
+
+static int start_delivery(const struct em_options *o, char *err, size_t err_len)
+{
+	int ret = em_uffd_open(o->delivery, o->feature_mask, em_engine.fd_min);
+
+	if (ret) {
+		snprintf(err, err_len,
+			 "userfaultfd: cannot be opened: %s; `extmem doctor` tells what is missing",
+			 strerror(-ret));
+		return ret;
+	}
+	em_signals_init();
+	ret = o->delivery == EM_DELIVERY_UPCALL ? em_upcall_install()
+						: em_handlers_start(o->delivery_threads);
+	if (ret)
+		snprintf(err, err_len, "fault delivery: cannot be started: %s", strerror(-ret));
+	return ret;
+}
+
+int em_engine_start(const struct em_options *o, char *err, size_t err_len)
+{
+	struct em_patch_report report;
+	int ret;
+
+	em_clock_start();
+	em_engine.opt = *o;
+	em_engine.min_map = o->min_map_bytes;
+	em_engine.pid = getpid();
+	em_engine.fd_min = choose_fd_min();
+	em_budget_set(o->dram_bytes);
+	em_stage_init((uint32_t)em_budget.limit);
+	ret = start_store(o, err, err_len);
+	if (!ret)
+		ret = start_policy(o, err, err_len);
+	if (!ret)
+		ret = start_delivery(o, err, err_len);
+	if (ret)
+		return ret;
+	em_engine.active = true;
+	if (!em_thread_self()) {
+		snprintf(err, err_len, "no memory for the engine");
+		return -ENOMEM;
+	}
+	ret = em_patch_all(&report, o->verbose ? log_patch : NULL, NULL);
+	if (ret) {
+		em_engine.active = false;
+		snprintf(err, err_len, "system calls: cannot be intercepted: %s", strerror(-ret));
+		return ret;
+	}
+	if (o->verbose)
+		fprintf(stderr,
+			"extmem: budget %llu bytes, %u objects, %u of %u system-call sites patched\n",
+			(unsigned long long)o->dram_bytes, report.objects, report.sites_patched,
+			report.sites_found);
+	return 0;
+}

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Thread contexts, the gate, deferred frees and hazard ranges.
+ *
+ * Contexts are never freed, only recycled, so the list can be walked without a lock.
+ */
+#include "core.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+
+#include "meta.h"
+#include "sys.h"
+
+static __thread struct em_thread *self __attribute__((tls_model("initial-exec")));
+
+static struct em_thread *threads;
+static uint32_t gate; /* 0 open, 1 closed */
+
+struct retired {
+	struct retired *next;
+	void *p;
+	void (*fn)(void *);
+};
+static struct retired *retired;
+
+
+struct em_thread *em_thread_first(void)
+{
+	return __atomic_load_n(&threads, __ATOMIC_ACQUIRE);
+}
+
+static struct em_thread *recycle(int tid)
+{
+	for (struct em_thread *t = em_thread_first(); t; t = t->next) {
+		uint32_t unused = 0;
+
+		if (__atomic_compare_exchange_n(&t->used, &unused, 1, false, __ATOMIC_ACQ_REL,
+						__ATOMIC_RELAXED)) {
+			t->tid = tid;
+			return t;
+		}
+	}
+	return NULL;
+}
+
+/* A context may be made while signals are open (first hooked call of a thread): the allocator's lock
+   must not be held across a handler, so block them here. */
+struct em_thread *em_thread_self(void)
+{
+	struct em_thread *t = self;
+	uint64_t all = ~0ull, old;
+
+	if (__builtin_expect(t != NULL, 1))
+		return t;
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof(all));
+	t = recycle((int)em_sys_gettid());
+	if (!t) {
+		t = em_meta_alloc(sizeof(*t));
+		if (t) {
+			t->bounce = em_meta_alloc(1 << 15);
+			t->used = 1;
+			t->tid = (int)em_sys_gettid();
+			t->next = em_thread_first();
+			while (!__atomic_compare_exchange_n(&threads, &t->next, t, false,
+							    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+				;
+		}
+	}
+	if (t && !t->bounce)
+		t = NULL;
+	if (t) {
+		self = t;
+		em_upcall_thread_start(t);
+	}
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
+	return t;
+}
+
+static void context_reset(struct em_thread *t)
+{
+	t->nhazards = 0;
+	t->touch_next = 0;
+	t->touch_run = 0;
+	t->last_hit_write = 0;
+	t->refused_addr = 0;
+	t->app_alt_sp = t->app_alt_size = 0;
+	t->app_alt_flags = 0;
+	t->sigbus_blocked = false;
+	t->in_vfork = false;
+	em_memzero(&t->stream, sizeof(t->stream));
+}
+
+void em_thread_exit(void)
+{
+	struct em_thread *t = self;
+
+	if (!t)
+		return;
+	context_reset(t);
+	self = NULL;
+	__atomic_store_n(&t->used, 0, __ATOMIC_RELEASE);
+}
+
+/* ---- engine sections and the gate --------------------------------------------- */
+
+void em_enter(struct em_thread *t, bool block_signals)
+{
+	uint64_t all = ~0ull;
+
+	if (t->depth++)
+		return;
+	if (block_signals)
+		em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &t->saved_mask, sizeof(all));
+	for (;;) {
+		__atomic_fetch_add(&t->section, 1, __ATOMIC_SEQ_CST);
+		if (!__atomic_load_n(&gate, __ATOMIC_SEQ_CST))
+			return;
+		/* Dekker with em_gate_close: one of us sees the other. */
+		__atomic_fetch_add(&t->section, 1, __ATOMIC_SEQ_CST);
+		em_gate_wait();
+	}
+}
+
+void em_leave(struct em_thread *t, bool block_signals)
+{
+	if (--t->depth)
+		return;
+	__atomic_fetch_add(&t->section, 1, __ATOMIC_SEQ_CST);
+	if (block_signals)
+		em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &t->saved_mask, NULL,
+			    sizeof(t->saved_mask));
+}
+
+void em_gate_wait(void)
+{
+	while (__atomic_load_n(&gate, __ATOMIC_SEQ_CST))
+		em_futex_wait(&gate, 1, 0);
+}
+
+bool em_gate_closed(void)
+{
+	return __atomic_load_n(&gate, __ATOMIC_SEQ_CST);
+}
+
+/* The caller holds the map lock, so there is one closer at a time.  Everybody inside leaves by itself:
+   nobody inside waits for us except at the map lock, and the map lock is never waited for
+   inside a section without being counted in `waiting_map` -- see em_range_begin, which takes
+   the lock before it enters. */
+void em_gate_close(struct em_thread *me)
+{
+	__atomic_store_n(&gate, 1, __ATOMIC_SEQ_CST);
+	em_service_kick();
+	for (struct em_thread *t = em_thread_first(); t; t = t->next) {
+		unsigned turns = 0;
+
+		if (t == me)
+			continue;
+		while (__atomic_load_n(&t->section, __ATOMIC_SEQ_CST) & 1) {
+			if (++turns < 200)
+				em_cpu_relax();
+			else
+				em_syscall0(SYS_sched_yield);
+		}
+	}
+}
+
+void em_gate_open(void)
+{
+	__atomic_store_n(&gate, 0, __ATOMIC_SEQ_CST);
+	em_futex_wake(&gate, 1 << 30);
+}
+
+/* ---- deferred frees --------------------------------------------------------------- */
+
+/*
+ * A retired object is freed once every thread has been seen outside, or in a later section than at
+ * the time it was retired.  One generation is in the waiting at a time: the list is sealed with
+ * a snapshot of all sections, and freed when all have moved on.
+ */
+static struct retired *sealed;
+
+struct snapshot {
+	struct em_thread *t;
+	uint64_t section;
+};
+static struct snapshot *snap;
+static uint32_t nsnap, snap_cap;
+
+void em_retire(void *p, void (*fn)(void *))
+{
+	struct retired *r = em_meta_alloc(sizeof(*r));
+
+	if (!r)
+		return; /* leaked rather than freed under a reader */
+	r->p = p;
+	r->fn = fn;
+	r->next = retired;
+	retired = r;
+
+}
+
+static bool sealed_is_over(const struct em_thread *me)
+{
+	for (uint32_t i = 0; i < nsnap; i++) {
+		if (snap[i].t == me)
+			continue;
+		if ((snap[i].section & 1) &&
+		    __atomic_load_n(&snap[i].t->section, __ATOMIC_SEQ_CST) == snap[i].section)
+			return false;
+	}
+	return true;
+}
+
+static bool seal(void)
+{
+	uint32_t n = 0;
+
+	for (struct em_thread *t = em_thread_first(); t; t = t->next)
+		n++;
+	if (n > snap_cap) {
+		struct snapshot *s = em_meta_alloc((n + 64) * sizeof(*s));
+
+		if (!s)
+			return false;
+		em_meta_free(snap, snap_cap * sizeof(*s));
+		snap = s;
+		snap_cap = n + 64;
+	}
+	sealed = retired;
+	retired = NULL;
+	nsnap = 0;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	for (struct em_thread *t = em_thread_first(); t && nsnap < snap_cap; t = t->next) {
+		snap[nsnap].t = t;
+		snap[nsnap++].section = __atomic_load_n(&t->section, __ATOMIC_SEQ_CST);
+	}
+	return true;
+}
+
+/* The caller is inside itself but must not keep pointers to retired objects across this call. */
+void em_retire_poll(void)
+{
+	if (sealed && !sealed_is_over(self))
+		return;
+	while (sealed) {
+		struct retired *r = sealed;
+
+		sealed = r->next;
+		r->fn(r->p);
+		em_meta_free(r, sizeof(*r));
+	}
+	if (retired)
+		seal();
+}
+
+/* ---- hazard ranges ------------------------------------------------------------------- */
+
+/*
+ * A range whose call never returned (siglongjmp out of a handler that interrupted it,
+ * exec in a vfork child) is recognised by its stack pointer: the frames of live calls lie above the
+ * current one.  Calls on another stack (alternate signal stack, fibers) are left
+ * alone when they are far away.
+ */
+uint32_t em_hazard_begin(struct em_thread *t, uintptr_t sp)
+{
+	if (t->in_vfork && em_sys_gettid() == t->tid) {
+		/* The vfork child is gone; what it held when it left is not ours. */
+		__atomic_store_n(&t->nhazards, t->vfork_mark, __ATOMIC_RELEASE);
+		t->in_vfork = false;
+	}
+	while (t->nhazards) {
+		const struct em_hazard *h = &t->hazard[t->nhazards - 1];
+
+		if (h->sp > sp || sp - h->sp > (64ul << 20))
+			break;
+		__atomic_store_n(&t->nhazards, t->nhazards - 1, __ATOMIC_RELEASE);
+	}
+	return t->nhazards;
+}
+
+void em_hazard_push(struct em_thread *t, uintptr_t addr, size_t len, uintptr_t sp)
+{
+	struct em_hazard *h;
+	uint32_t mark = t->nhazards;
+
+	if (mark == EM_HAZARDS) {
+		/* A call with very many buffers: the last entry becomes the hull of the rest. */
+		h = &t->hazard[mark - 1];
+		if (em_page_down(addr) < h->start)
+			__atomic_store_n(&h->start, em_page_down(addr), __ATOMIC_RELAXED);
+		if (em_page_up(addr + len) > h->end)
+			__atomic_store_n(&h->end, em_page_up(addr + len), __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		return;
+	}
+	h = &t->hazard[mark];
+	__atomic_store_n(&h->start, em_page_down(addr), __ATOMIC_RELAXED);
+	__atomic_store_n(&h->end, em_page_up(addr + len), __ATOMIC_RELAXED);
+	h->sp = sp;
+	__atomic_store_n(&t->nhazards, mark + 1, __ATOMIC_RELEASE);
+	/* Pairs with the compare-and-swap before em_hazard_look: either reclaim sees the range, or
+	   the check of the pages that follows sees what reclaim did to them. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void em_hazard_pop(struct em_thread *t, uint32_t mark)
+{
+	__atomic_store_n(&t->nhazards, mark, __ATOMIC_RELEASE);
+}
+
+void em_hazard_look(struct em_hazard_view *v)
+{
+	v->n = 0;
+	v->overflow = false;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	for (struct em_thread *t = em_thread_first(); t; t = t->next) {
+		uint32_t n = __atomic_load_n(&t->nhazards, __ATOMIC_ACQUIRE);
+
+		for (uint32_t i = 0; i < n && i < EM_HAZARDS; i++) {
+			if (v->n == sizeof(v->h) / sizeof(v->h[0])) {
+				v->overflow = true;
+				return;
+			}
+			v->h[v->n].start = __atomic_load_n(&t->hazard[i].start, __ATOMIC_RELAXED);
+			v->h[v->n].end = __atomic_load_n(&t->hazard[i].end, __ATOMIC_RELAXED);
+			v->n++;
+		}
+	}
+}
+
+bool em_hazard_covers(const struct em_hazard_view *v, uintptr_t page)
+{
+	for (uint32_t i = 0; i < v->n; i++)
+		if (page >= v->h[i].start && page < v->h[i].end)
+			return true;
+	return v->overflow;
+}
+
+/* In a forked child only the caller exists; everybody else's context is free again. */
+void em_thread_fork_child(struct em_thread *me)
+{
+	for (struct em_thread *t = em_thread_first(); t; t = t->next) {
+		if (t == me)
+			continue;
+		context_reset(t);
+		t->depth = 0;
+		t->section &= ~1ull;
+		t->used = 0;
+	}
+	me->tid = (int)em_sys_gettid();
+	__atomic_store_n(&gate, 0, __ATOMIC_SEQ_CST);
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Upcall delivery: userfaultfd with UFFD_FEATURE_SIGBUS.  The faulting thread takes SIGBUS and
+ * serves its own fault; no other thread is woken.
+ *
+ * Every other SIGBUS belongs to the program: signals.c knows what it asked for.
+ */
+#include "core.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include "meta.h"
+#include "sys.h"
+
+#include "../intercept/signals.h"
+
+enum { ALT_STACK_BYTES = 64 * 1024, PF_WRITE = 2 };
+
+/* A fault that is not ours may be a race with munmap: the retried access tells (SIGSEGV then).
+   The same address twice in a row is the real thing. */
+static bool is_race(struct em_thread *t, uintptr_t addr)
+{
+	bool first = t->refused_addr != addr;
+
+	t->refused_addr = addr;
+	return first;
+}
+
+static enum em_fault_result serve(struct em_thread *t, uintptr_t addr, bool write)
+{
+	uint64_t start = em_cycles();
+	enum em_fault_result res;
+
+	em_enter(t, false);
+	res = em_fault(t, addr, write);
+	em_leave(t, false);
+	if (res == EM_FAULT_DONE) {
+		t->refused_addr = 0;
+		em_stats_fault_time(em_cycles_to_ns(em_cycles() - start));
+	}
+	return res;
+}
+
+static void on_sigbus(int sig, siginfo_t *si, void *ucv)
+{
+	ucontext_t *uc = ucv;
+	uintptr_t addr = (uintptr_t)si->si_addr;
+	bool write = uc->uc_mcontext.gregs[REG_ERR] & PF_WRITE;
+	struct em_thread *t;
+
+	(void)sig;
+	if (si->si_code == BUS_ADRERR && em_space_may_manage(addr, 1)) {
+		t = em_thread_self();
+		if (!t)
+			em_panic("extmem: no memory for a thread context\n");
+		switch (serve(t, addr, write)) {
+		case EM_FAULT_DONE:
+			return;
+		case EM_FAULT_NOT_OURS:
+			if (is_race(t, addr))
+				return;
+			break;
+		case EM_FAULT_NOMEM:
+			em_say("extmem: the kernel has no memory for a page: SIGBUS\n");
+			break;
+		case EM_FAULT_FAILED:
+			break;
+		}
+	}
+	em_signals_chain_sigbus(si, uc);
+}
+
+struct kernel_sigaction {
+	void (*handler)(int, siginfo_t *, void *);
+	unsigned long flags;
+	void (*restorer)(void);
+	uint64_t mask;
+};
+
+#define SA_RESTORER_FLAG 0x04000000ul
+
+__asm__(".text\n"
+	".hidden em_upcall_restorer\n"
+	".type em_upcall_restorer, @function\n"
+	"em_upcall_restorer:\n"
+	"mov $15, %rax\n" /* rt_sigreturn; unwinders know these bytes */
+	"syscall\n"
+	".size em_upcall_restorer, . - em_upcall_restorer\n");
+void em_upcall_restorer(void);
+
+/* All signals stay blocked during an upcall: no handler of the program can run, and fault, while
+   we own pages. */
+int em_upcall_install(void)
+{
+	struct kernel_sigaction sa = {
+		.handler = on_sigbus,
+		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG,
+		.restorer = em_upcall_restorer,
+		.mask = ~0ull,
+	};
+
+	return (int)em_syscall4(SYS_rt_sigaction, SIGBUS, &sa, NULL, 8);
+}
+
+/* An alternate stack, so that a fault on a stack that is itself managed (fibers) can be served.  A
+   program that sets its own gets its own (signals.c); our signal mask is all blocked or
+   about to be restored by the caller. */
+void em_upcall_thread_start(struct em_thread *t)
+{
+	stack_t old, ss;
+
+	if (em_engine.opt.delivery != EM_DELIVERY_UPCALL)
+		return;
+	if (em_syscall2(SYS_sigaltstack, NULL, &old) < 0)
+		return;
+	if (!(old.ss_flags & SS_DISABLE)) {
+		t->app_alt_sp = (uintptr_t)old.ss_sp;
+		t->app_alt_size = old.ss_size;
+		t->app_alt_flags = old.ss_flags;
+		return;
+	}
+	if (!t->alt_base)
+		t->alt_base = (uintptr_t)em_meta_alloc(ALT_STACK_BYTES);
+	if (!t->alt_base)
+		return;
+	em_upcall_use_own_stack(t, &ss);
+}
+
+void em_upcall_use_own_stack(struct em_thread *t, stack_t *ss)
+{
+	ss->ss_sp = (void *)t->alt_base;
+	ss->ss_size = ALT_STACK_BYTES;
+	ss->ss_flags = 0;
+	em_syscall2(SYS_sigaltstack, ss, NULL);
+}

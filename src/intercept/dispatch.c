@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every patched system call of the program arrives here.  The common case, no pointer into managed
+ * memory, costs a table look-up per pointer and goes straight on.
+ */
+#include <stdbool.h>
+#include <sys/mman.h>
+
+#include "../core/core.h"
+#include "../core/sys.h"
+#include "calls.h"
+#include "hold.h"
+#include "hook.h"
+#include "signals.h"
+#include "special.h"
+
+static long raw(const struct em_regs *r)
+{
+	return em_syscall6(r->nr, r->arg[0], r->arg[1], r->arg[2], r->arg[3], r->arg[4], r->arg[5]);
+}
+
+static const struct em_call *call_of(long nr)
+{
+	static const struct em_call none;
+
+	return nr >= 0 && nr < EM_CALL_MAX ? &em_calls[nr] : &none;
+}
+
+/* ---- buffers larger than what may be held ------------------------------------------- */
+
+/* A quarter of the budget, at most 8 MiB, at least 64 KiB: several threads may hold at once. */
+static size_t piece_bytes(void)
+{
+	size_t quarter = (size_t)em_budget.limit * EM_PAGE_SIZE / 4;
+
+	return quarter > 8u << 20 ? 8u << 20 : quarter < 65536 ? 65536 : quarter;
+}
+
+static long hold_and_call(struct em_regs *r, const struct em_call *c, const long *arg)
+{
+	struct em_hold h;
+	long ret;
+
+	em_hold_begin(&h, r->rsp);
+	em_hold_call(&h, c, arg);
+	ret = h.err;
+	if (!ret)
+		ret = em_syscall6(r->nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+	em_hold_end(&h);
+	if (h.n)
+		em_stat_inc(syscalls_held);
+	return ret;
+}
+
+/* read, write and the p- variants: piece after piece until one comes short, as the caller would see it
+   from one call.  An error after the first piece is the next call's. */
+static long in_pieces(struct em_regs *r, const struct em_call *c)
+{
+	size_t piece = piece_bytes(), left = (size_t)r->arg[2], done = 0;
+	long arg[6], ret;
+
+	em_memcpy(arg, r->arg, sizeof(arg));
+	do {
+		arg[2] = (long)(left < piece ? left : piece);
+		ret = hold_and_call(r, c, arg);
+		if (ret <= 0)
+			return done ? (long)done : ret;
+		done += (size_t)ret;
+		left -= (size_t)ret;
+		arg[1] += ret;
+		if (c->flags & EM_CALL_PIECES_AT)
+			arg[3] += ret;
+	} while (left && ret == arg[2]);
+	return (long)done;
+}
+
+/* readv and writev whose vectors are too large: element by element. */
+static long vector_in_pieces(struct em_regs *r, const struct em_call *c)
+{
+	const struct iovec *v = (const struct iovec *)r->arg[1];
+	size_t total = 0;
+	long done = 0, ret;
+	bool split;
+
+	if (r->arg[2] <= 0 || r->arg[2] > 1024 || !v)
+		return raw(r);
+	for (long i = 0; i < r->arg[2]; i++)
+		total += v[i].iov_len;
+	split = total > piece_bytes();
+	if (!split)
+		return hold_and_call(r, c, r->arg);
+	for (long i = 0; i < r->arg[2]; i++) {
+		struct em_regs one = *r;
+
+		one.nr = r->nr == SYS_readv ? SYS_read : SYS_write;
+		one.arg[1] = (long)v[i].iov_base;
+		one.arg[2] = (long)v[i].iov_len;
+		if (!one.arg[2])
+			continue;
+		ret = in_pieces(&one, call_of(one.nr));
+		if (ret < 0)
+			return done ? done : ret;
+		done += ret;
+		if (ret != one.arg[2])
+			break;
+	}
+	return done;
+}
+
+static long call_with_pointers(struct em_regs *r, const struct em_call *c)
+{
+	if (!em_hold_needed(c, r->arg))
+		return raw(r);
+	if ((c->flags & EM_CALL_PIECES) && (size_t)r->arg[2] > piece_bytes())
+		return in_pieces(r, c);
+	if (c->flags & EM_CALL_PIECES_IOV)
+		return vector_in_pieces(r, c);
+	return hold_and_call(r, c, r->arg);
+}
+
+/* ---- memory ------------------------------------------------------------------------------ */
+
+static long hook_mmap(struct em_regs *r)
+{
+	const long *a = r->arg;
+	long ret = em_range_mmap((uintptr_t)a[0], (size_t)a[1], (int)a[2], (int)a[3], (int)a[4],
+				 a[5]);
+
+	/* The dynamic linker maps the text of a library opened at run time. */
+	if (!em_is_err(ret) && (a[2] & PROT_EXEC) && (int)a[4] >= 0 &&
+	    (a[3] & (MAP_TYPE | MAP_ANONYMOUS)) == MAP_PRIVATE)
+		em_patch_mapping((void *)ret, (size_t)a[1], (int)a[2], (int)a[4], a[5]);
+	return ret;
+}
+
+static int special(struct em_regs *r)
+{
+	const long *a = r->arg;
+
+	switch (r->nr) {
+	case SYS_mmap:
+		r->ret = hook_mmap(r);
+		return EM_HOOK_DONE;
+	case SYS_munmap:
+		r->ret = em_range_munmap((uintptr_t)a[0], (size_t)a[1]);
+		return EM_HOOK_DONE;
+	case SYS_mremap:
+		r->ret = em_range_mremap((uintptr_t)a[0], (size_t)a[1], (size_t)a[2], (int)a[3],
+					 (uintptr_t)a[4]);
+		return EM_HOOK_DONE;
+	case SYS_madvise:
+		r->ret = em_range_madvise((uintptr_t)a[0], (size_t)a[1], (int)a[2]);
+		return EM_HOOK_DONE;
+	case SYS_brk:
+		r->ret = em_range_brk((uintptr_t)a[0]);
+		return EM_HOOK_DONE;
+	case SYS_mlock:
+	case SYS_mlock2:
+	case SYS_munlock:
+		r->ret = em_range_mlock(r->nr, (uintptr_t)a[0], (size_t)a[1], a[2]);
+		return EM_HOOK_DONE;
+	case SYS_mlockall:
+		r->ret = raw(r);
+		if (!r->ret && (a[0] & MCL_FUTURE))
+			em_engine.lock_future = true;
+		return EM_HOOK_DONE;
+	case SYS_rt_sigaction:
+		em_signals_rt_sigaction(r);
+		return EM_HOOK_DONE;
+	case SYS_rt_sigprocmask:
+		em_signals_rt_sigprocmask(r);
+		return EM_HOOK_DONE;
+	case SYS_sigaltstack:
+		em_signals_sigaltstack(r);
+		return EM_HOOK_DONE;
+	case SYS_close:
+	case SYS_close_range:
+	case SYS_dup2:
+	case SYS_dup3:
+		return em_special_fd(r);
+	case SYS_ppoll:
+	case SYS_pselect6:
+	case SYS_epoll_pwait:
+	case SYS_epoll_pwait2:
+	case SYS_rt_sigsuspend:
+		return em_special_sigwait(r);
+	default:
+		return em_special_process(r);
+	}
+}
+
+int em_hook_dispatch(struct em_regs *r)
+{
+	const struct em_call *c = call_of(r->nr);
+
+	r->new_rsp = 0;
+	if (!em_engine.active || (c->flags & EM_CALL_NOPTR)) {
+		r->ret = raw(r);
+		return EM_HOOK_DONE;
+	}
+	if (c->flags & EM_CALL_SPECIAL)
+		return special(r);
+	r->ret = call_with_pointers(r, c);
+	return EM_HOOK_DONE;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Processes and descriptors: fork, clone, vfork, exit; close and friends around our own descriptors.
+ */
+#include <linux/sched.h>
+#include <stdbool.h>
+
+#include "../core/core.h"
+#include "../core/sys.h"
+#include "hold.h"
+#include "special.h"
+
+#define EBADF_ERR (-9)
+
+/* ---- clone ---------------------------------------------------------------------------- */
+
+static uint64_t clone_flags(const struct em_regs *r)
+{
+	if (r->nr == SYS_clone)
+		return (uint64_t)r->arg[0];
+	return r->arg[0] ? *(const uint64_t *)r->arg[0] : 0; /* clone_args.flags */
+}
+
+/* Stack pointer that a fork-like clone asks for, 0: the same. */
+static uint64_t clone_stack(const struct em_regs *r)
+{
+	const struct clone_args *a = (const struct clone_args *)r->arg[0];
+
+	if (r->nr == SYS_fork)
+		return 0;
+	if (r->nr == SYS_clone)
+		return (uint64_t)r->arg[1];
+	return a && a->stack ? a->stack + a->stack_size : 0;
+}
+
+/*
+ * The child shares our memory until it execs or exits: its hooks run on this thread's context while this
+ * thread sleeps.  What it held when it went away is dropped by em_special_vfork_over.
+ */
+static void lend_context(void)
+{
+	struct em_thread *t = em_thread_self();
+
+	if (t && !t->in_vfork) {
+		t->vfork_mark = t->nhazards;
+		t->in_vfork = true;
+	}
+}
+
+static long fork_like(struct em_regs *r)
+{
+	struct clone_args args;
+	long arg[6];
+	long ret;
+
+	em_memcpy(arg, r->arg, sizeof(arg));
+	if (r->nr == SYS_clone) {
+		arg[1] = 0; /* the child comes back through our own frames first */
+	} else if (r->nr == SYS_clone3) {
+		size_t n = (size_t)arg[1] < sizeof(args) ? (size_t)arg[1] : sizeof(args);
+
+		em_memzero(&args, sizeof(args));
+		em_memcpy(&args, (void *)arg[0], n);
+		args.stack = args.stack_size = 0;
+		arg[0] = (long)&args;
+		arg[1] = (long)n;
+	}
+	ret = em_fork(r->nr, arg);
+	if (ret == 0) {
+		em_patch_fork_child();
+		r->new_rsp = clone_stack(r);
+	}
+	return ret;
+}
+
+static int clone_or_fork(struct em_regs *r)
+{
+	uint64_t flags = r->nr == SYS_fork ? 0 : clone_flags(r);
+
+	if (flags & CLONE_VM) {
+		if ((flags & CLONE_VFORK) && !(flags & CLONE_THREAD))
+			lend_context();
+		return EM_HOOK_RAW;
+	}
+	r->ret = fork_like(r);
+	return EM_HOOK_DONE;
+}
+
+static bool is_own_process(void)
+{
+	return em_sys_getpid() == em_engine.pid;
+}
+
+int em_special_process(struct em_regs *r)
+{
+	switch (r->nr) {
+	case SYS_clone:
+	case SYS_clone3:
+	case SYS_fork:
+		return clone_or_fork(r);
+	case SYS_vfork:
+		lend_context();
+		return EM_HOOK_RAW;
+	case SYS_exit:
+		if (is_own_process() && em_sys_gettid() == em_engine.pid)
+			em_stats_write_file(); /* the main thread may be the last */
+		if (is_own_process())
+			em_thread_exit();
+		return EM_HOOK_RAW;
+	case SYS_exit_group:
+		if (is_own_process())
+			em_stats_write_file();
+		return EM_HOOK_RAW;
+	default:
+		return EM_HOOK_RAW;
+	}
+}
+
+/* ---- descriptors --------------------------------------------------------------------------- */
+
+static long next_owned(unsigned from, unsigned to)
+{
+	int fds[32];
+	size_t n = em_engine_fds(fds, 32);
+	long best = -1;
+
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] >= 0 && (unsigned)fds[i] >= from && (unsigned)fds[i] <= to &&
+		    (best < 0 || fds[i] < best))
+			best = fds[i];
+	return best;
+}
+
+static long close_range_around(unsigned from, unsigned to, unsigned flags)
+{
+	long ret = 0, own;
+
+	if (from > to)
+		return em_syscall3(SYS_close_range, from, to, flags);
+	while ((own = next_owned(from, to)) >= 0 && !ret) {
+		if ((unsigned)own > from)
+			ret = em_syscall3(SYS_close_range, from, (unsigned)own - 1, flags);
+		from = (unsigned)own + 1;
+		if ((unsigned)own == to)
+			return ret;
+	}
+	return ret ? ret : em_syscall3(SYS_close_range, from, to, flags);
+}
+
+/* Our descriptors do not exist for the program: closing one, or laying another over it, fails as
+   for a number out of range. */
+int em_special_fd(struct em_regs *r)
+{
+	const long *a = r->arg;
+
+	switch (r->nr) {
+	case SYS_close:
+		r->ret = em_engine_owns_fd((int)a[0]) ? EBADF_ERR : em_syscall1(SYS_close, a[0]);
+		break;
+	case SYS_close_range:
+		r->ret = close_range_around((unsigned)a[0], (unsigned)a[1], (unsigned)a[2]);
+		break;
+	case SYS_dup2:
+	case SYS_dup3:
+		r->ret = em_engine_owns_fd((int)a[1]) ? EBADF_ERR
+						      : em_syscall3(r->nr, a[0], a[1], a[2]);
+		break;
+	}
+	return EM_HOOK_DONE;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+#include "signals.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "../core/core.h"
+#include "../core/sys.h"
+#include "hold.h"
+#include "hook.h"
+#include "special.h"
+
+#define SIGBUS_BIT (1ull << (SIGBUS - 1))
+#define NSIG_MAX 65
+
+struct ksigaction {
+	uintptr_t handler;
+	unsigned long flags;
+	uintptr_t restorer;
+	uint64_t mask;
+};
+
+static struct {
+	struct ksigaction bus;	    /* what the program asked for */
+	uint8_t masks_bus[NSIG_MAX];/* its handlers whose mask names SIGBUS */
+} sig;
+
+void em_signals_init(void)
+{
+	em_syscall4(SYS_rt_sigaction, SIGBUS, NULL, &sig.bus, 8);
+}
+
+/* ---- sigaction ------------------------------------------------------------------------- */
+
+static long sigbus_action(const struct ksigaction *act, struct ksigaction *old)
+{
+	struct em_thread *t = em_thread_self();
+
+	if (old)
+		*old = sig.bus;
+	/* A vfork child resets handlers in a table of its own, but our record is shared with its parent. */
+	if (act && !(t && t->in_vfork && em_sys_gettid() != t->tid))
+		sig.bus = *act;
+	return 0;
+}
+
+void em_signals_rt_sigaction(struct em_regs *r)
+{
+	const struct ksigaction *act = (const void *)r->arg[1];
+	struct ksigaction *old = (void *)r->arg[2], kact, kold;
+	long n = r->arg[0];
+	uint8_t had;
+
+	if (r->arg[3] != 8 || n < 1 || n >= NSIG_MAX) {
+		r->ret = em_syscall4(SYS_rt_sigaction, n, act, old, r->arg[3]);
+		return;
+	}
+	if (act)
+		kact = *act;
+	if (n == SIGBUS && em_engine.opt.delivery == EM_DELIVERY_UPCALL) {
+		r->ret = sigbus_action(act ? &kact : NULL, old ? &kold : NULL);
+		if (!r->ret && old)
+			*old = kold;
+		return;
+	}
+	had = sig.masks_bus[n];
+	if (act) {
+		sig.masks_bus[n] = !!(kact.mask & SIGBUS_BIT);
+		kact.mask &= ~SIGBUS_BIT;
+	}
+	r->ret = em_syscall4(SYS_rt_sigaction, n, act ? &kact : NULL, old ? &kold : NULL, 8);
+	if (r->ret) {
+		sig.masks_bus[n] = had;
+		return;
+	}
+	if (old) {
+		if (had)
+			kold.mask |= SIGBUS_BIT;
+		*old = kold;
+	}
+}
+
+/* ---- masks -------------------------------------------------------------------------------- */
+
+static void note_blocked(struct em_thread *t, long how, uint64_t set)
+{
+	bool named = set & SIGBUS_BIT;
+
+	if (how == SIG_SETMASK)
+		t->sigbus_blocked = named;
+	else if (named)
+		t->sigbus_blocked = how == SIG_BLOCK;
+}
+
+void em_signals_rt_sigprocmask(struct em_regs *r)
+{
+	const uint64_t *set = (const void *)r->arg[1];
+	uint64_t *old = (void *)r->arg[2], kset = 0, kold = 0;
+	struct em_thread *t = em_thread_self();
+	bool blocked = t && t->sigbus_blocked;
+
+	if (r->arg[3] != 8) {
+		r->ret = em_syscall4(SYS_rt_sigprocmask, r->arg[0], set, old, r->arg[3]);
+		return;
+	}
+	if (set)
+		kset = em_signals_without_sigbus(*set);
+	r->ret = em_syscall4(SYS_rt_sigprocmask, r->arg[0], set ? &kset : NULL, &kold, 8);
+	if (r->ret)
+		return;
+	if (set && t)
+		note_blocked(t, r->arg[0], *set);
+	if (old)
+		*old = kold | (blocked ? SIGBUS_BIT : 0);
+}
+
+struct sigmask6 {
+	const uint64_t *set;
+	size_t size;
+};
+
+/* Calls that install a mask for the time of a wait: they get a copy without SIGBUS. */
+int em_special_sigwait(struct em_regs *r)
+{
+	static const struct em_ptr buffers[] = {
+		{ EM_PTR_LEN_OF, EM_DIR_OUT, 0, 1 | 8 << 4 },  /* ppoll: fds */
+		{ EM_PTR_LEN_OF, EM_DIR_OUT, 1, 2 | 12 << 4 }, /* epoll_pwait: events */
+	};
+	struct em_call c = { .flags = EM_CALL_KNOWN };
+	struct em_hold h;
+	struct sigmask6 m6;
+	uint64_t copy;
+	long a[6];
+
+	em_memcpy(a, r->arg, sizeof(a));
+	if (r->nr == SYS_rt_sigsuspend && a[0] && a[1] == 8) {
+		copy = em_signals_without_sigbus(*(const uint64_t *)a[0]);
+		a[0] = (long)&copy;
+	} else if (r->nr == SYS_ppoll) {
+		c.ptr[0] = buffers[0];
+		c.ptr[1] = (struct em_ptr){ EM_PTR_FIXED, EM_DIR_OUT, 2, 16 };
+		if (a[3] && a[4] == 8) {
+			copy = em_signals_without_sigbus(*(const uint64_t *)a[3]);
+			a[3] = (long)&copy;
+		}
+	} else if (r->nr == SYS_pselect6) {
+		for (uint8_t i = 0; i < 3; i++)
+			c.ptr[i] = (struct em_ptr){ EM_PTR_FDSET, EM_DIR_OUT, (uint8_t)(i + 1), 0 };
+		c.ptr[3] = (struct em_ptr){ EM_PTR_FIXED, EM_DIR_OUT, 4, 16 };
+		if (a[5]) {
+			m6 = *(const struct sigmask6 *)a[5];
+			if (m6.set && m6.size == 8) {
+				copy = em_signals_without_sigbus(*m6.set);
+				m6.set = &copy;
+			}
+			a[5] = (long)&m6;
+		}
+	} else {
+		c.ptr[0] = buffers[1];
+		if (r->nr == SYS_epoll_pwait2)
+			c.ptr[1] = (struct em_ptr){ EM_PTR_FIXED, EM_DIR_IN, 3, 16 };
+		if (a[4] && a[5] == 8) {
+			copy = em_signals_without_sigbus(*(const uint64_t *)a[4]);
+			a[4] = (long)&copy;
+		}
+	}
+	em_hold_begin(&h, r->rsp);
+	em_hold_call(&h, &c, a);
+	r->ret = h.err ? h.err : em_syscall6(r->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	em_hold_end(&h);
+	return EM_HOOK_DONE;
+}
+
+/* ---- alternate stacks ------------------------------------------------------------------------ */
+
+/* The program sees only what it set itself; while it has none the kernel knows ours. */
+void em_signals_sigaltstack(struct em_regs *r)
+{
+	const stack_t *ss = (const void *)r->arg[0];
+	stack_t *old = (void *)r->arg[1], want, kold, mine;
+	struct em_thread *t = em_thread_self();
+	bool ours;
+
+	if (!t || !t->alt_base) {
+		struct em_hold h;
+		const struct em_call c = { .flags = EM_CALL_KNOWN,
+					   .ptr = { { EM_PTR_FIXED, EM_DIR_IN, 0, sizeof(stack_t) },
+						    { EM_PTR_FIXED, EM_DIR_OUT, 1,
+						      sizeof(stack_t) } } };
+
+		em_hold_begin(&h, r->rsp);
+		em_hold_call(&h, &c, r->arg);
+		r->ret = h.err ? h.err : em_syscall2(SYS_sigaltstack, ss, old);
+		em_hold_end(&h);
+		return;
+	}
+	if (ss)
+		want = *ss;
+	r->ret = em_syscall2(SYS_sigaltstack, NULL, &kold);
+	ours = (uintptr_t)kold.ss_sp == t->alt_base;
+	if (ours) {
+		kold.ss_sp = NULL;
+		kold.ss_size = 0;
+		kold.ss_flags = SS_DISABLE;
+	}
+	if (ss && (want.ss_flags & SS_DISABLE)) {
+		if (!ours)
+			em_upcall_use_own_stack(t, &mine);
+	} else if (ss) {
+		/* Upcalls will be delivered there: it has to stay. */
+		if (em_space_may_manage((uintptr_t)want.ss_sp, want.ss_size))
+			em_range_pin((uintptr_t)want.ss_sp, want.ss_size);
+		r->ret = em_syscall2(SYS_sigaltstack, &want, NULL);
+	}
+	if (!r->ret && old)
+		*old = kold;
+}
+
+/* ---- a SIGBUS that is not ours ----------------------------------------------------------------- */
+
+static void default_action(siginfo_t *si)
+{
+	struct ksigaction dfl = { 0 };
+
+	em_syscall4(SYS_rt_sigaction, SIGBUS, &dfl, NULL, 8);
+	/* A fault comes again when we return; a signal that somebody sent has to be sent again. */
+	if (si->si_code <= 0)
+		em_syscall3(SYS_tgkill, em_sys_getpid(), em_sys_gettid(), SIGBUS);
+}
+
+void em_signals_chain_sigbus(siginfo_t *si, ucontext_t *uc)
+{
+	struct ksigaction act = sig.bus;
+	uint64_t mask;
+
+	if (act.handler == (uintptr_t)SIG_IGN && si->si_code <= 0)
+		return;
+	if (act.handler == (uintptr_t)SIG_DFL || act.handler == (uintptr_t)SIG_IGN) {
+		default_action(si);
+		return;
+	}
+	if (act.flags & SA_RESETHAND)
+		sig.bus.handler = (uintptr_t)SIG_DFL;
+	em_memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
+	mask = em_signals_without_sigbus(mask | act.mask);
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+	if (act.flags & SA_SIGINFO)
+		((void (*)(int, siginfo_t *, void *))act.handler)(SIGBUS, si, uc);
+	else
+		((void (*)(int))act.handler)(SIGBUS);
+}

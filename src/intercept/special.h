@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System calls that are more than their pointers.  Each returns an enum em_hook_action
+ * and sets regs->ret.
+ */
+#ifndef EM_INTERCEPT_SPECIAL_H
+#define EM_INTERCEPT_SPECIAL_H
+
+#include "hook.h"
+
+int em_special_process(struct em_regs *r); /* fork, clone, exit */
+int em_special_fd(struct em_regs *r);	   /* close, close_range, dup2, dup3 */
+int em_special_sigwait(struct em_regs *r); /* ppoll, pselect6, epoll_pwait*, rt_sigsuspend */
+
+#endif
