@@ -190,7 +190,7 @@ def _forty_percent(native):
 
 
 def sort(plan):
-    size = (60 if plan.quick else 500) * MIB
+    size = (60 if plan.quick else 200) * MIB
     path = _generate(plan, "lines.txt", "lines", "--bytes", size)
     command = ["sort", "-S", 4 * size, "--parallel=2", "-T", plan.scratch, path]
     return [Case(f"{units.format_size(size)} of random lines, 40 % of the memory", command,
