@@ -24,8 +24,9 @@ class RunFailed(Exception):
 
 
 class OutOfMemory(RunFailed):
-    """The kernel's OOM killer ended it within its limit: Linux swap does that now and then
-    although swap is free, when its reclaim cannot keep up with several threads."""
+    """The kernel's OOM killer ended it within its limit.  Seen with Linux 6.18 and cgroup v1
+    with gigabytes of swap free: reclaim returns without having scanned anything, and the
+    charge gives up.  Why it does is not known; limits below 100 MiB fare worst."""
 
 
 @dataclasses.dataclass
