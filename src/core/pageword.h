@@ -87,9 +87,7 @@ enum em_state {
 	T(UPGRADE, DIRTY, "protection lifted, slot freed")                                 \
 	T(DIRTY, WRITEBACK, "reclaim: chosen, slot assigned")                              \
 	T(WRITEBACK, UPGRADE, "write fault steals the page; reclaim frees the slot")       \
-	T(WRITEBACK, DIRTY, "reclaim: held by a system call, or the write failed")         \
 	T(WRITEBACK, DROPPING, "reclaim: written")                                         \
-	T(WRITEBACK, CLEAN, "reclaim: written, but held by a system call meanwhile")       \
 	T(CLEAN, DROPPING, "reclaim: chosen, no write needed")                             \
 	T(DROPPING, CLEAN, "reclaim: held by a system call after all")                     \
 	T(DROPPING, SWAPPED, "reclaim: unmapped")                                          \
