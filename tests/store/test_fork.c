@@ -204,6 +204,60 @@ static void ten_generations(void **state)
 	em_store_close(st);
 }
 
+static em_slot_t chain_slot;
+
+static void chain_end(struct em_store *st)
+{
+	(void)st;
+}
+
+static void chain_link(struct em_store *st)
+{
+	pid_t pid = fork_store(st, chain_end);
+
+	if (write(report[1], &pid, sizeof(pid)) != sizeof(pid))
+		_exit(8);
+}
+
+static void chain_start(struct em_store *st)
+{
+	pid_t pid;
+
+	if (em_slots_alloc(st, 1, &chain_slot) != 1)
+		_exit(8);
+	pid = fork_store(st, chain_link);
+	if (write(report[1], &pid, sizeof(pid)) != sizeof(pid))
+		_exit(8);
+}
+
+/* A chain of three: the last keeps what the first gave out, when all between are dead. */
+static void ancestors_are_remembered(void **state)
+{
+	const uint32_t slots = 2 * EM_EXTENT_SLOTS;
+	struct em_store *st = open_store((uint64_t)slots * EM_SLOT_SIZE);
+	pid_t pid[3];
+	em_slot_t first;
+
+	(void)state;
+	assert_int_equal(pipe(report), 0);
+	assert_int_equal(em_slots_alloc(st, 64, &first), 64);
+	pid[0] = fork_store(st, chain_start);
+	for (int i = 2; i >= 1; i--)
+		assert_int_equal(read(report[0], &pid[i], sizeof(pid[i])), sizeof(pid[i]));
+	drain(st, NULL, slots);
+	kill_child(pid[0]);
+	kill(pid[1], SIGKILL);
+	usleep(50000);
+	em_slots_free(st, first);
+	assert_int_equal(drain(st, NULL, slots), 0);
+	kill(pid[2], SIGKILL);
+	usleep(50000);
+	assert_int_equal(drain(st, NULL, slots), 1 + EM_EXTENT_SLOTS);
+	em_store_close(st);
+	close(report[0]);
+	close(report[1]);
+}
+
 static void exec_ends_the_claim(void **state)
 {
 	const uint32_t slots = 2 * EM_EXTENT_SLOTS;
@@ -331,6 +385,7 @@ static int group(const char *name)
 		cmocka_unit_test(frees_of_inherited_slots_are_forgotten),
 		cmocka_unit_test(grandchild_keeps_slots),
 		cmocka_unit_test(ten_generations),
+		cmocka_unit_test(ancestors_are_remembered),
 		cmocka_unit_test(exec_ends_the_claim),
 		cmocka_unit_test(failed_fork),
 		cmocka_unit_test(dead_children_are_reclaimed),
