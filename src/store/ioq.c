@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The asynchronous queue: entry points, and the plain queue that executes at submission. [sigsafe] */
+/* The asynchronous queue: entry points, and the plain queue, executing at submission. [sigsafe] */
 #include "internal.h"
 
 #include <errno.h>

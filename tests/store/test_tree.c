@@ -8,7 +8,7 @@
 
 #include "common.h"
 
-enum { KNOWN = 2000, STEPS = 1500, MAX_DEPTH = 4, EXTENTS = 6 };
+enum { KNOWN = 2000, STEPS = 1500, MAX_DEPTH = 4, EXTENTS = 2 };
 
 struct ref {
 	em_slot_t slot;
@@ -91,7 +91,7 @@ static void breed(struct state *s)
 	pid_t pid;
 
 	if (s->depth == MAX_DEPTH || s->children == 8 ||
-	    __atomic_load_n(&common->processes, __ATOMIC_RELAXED) >= 300)
+	    __atomic_load_n(&common->processes, __ATOMIC_RELAXED) >= 3000)
 		return;
 	__atomic_fetch_add(&common->processes, 1, __ATOMIC_RELAXED);
 	if (em_store_fork_prepare(s->st))
