@@ -193,12 +193,14 @@ long em_range_mremap(uintptr_t old, size_t old_len, size_t new_len, int flags, u
 				 .old_len = em_page_up(old_len),
 				 .new_len = em_page_up(new_len),
 				 .flags = flags };
+	bool fixed = flags & MREMAP_FIXED;
+	/* What the kernel refuses anyway, overlapping ranges among it, it shall refuse itself. */
 	bool sane = old_len && new_len && !(old & EM_PAGE_MASK) && c.old_len >= old_len &&
 		    c.new_len >= new_len && old + c.old_len > old &&
-		    (!(flags & MREMAP_FIXED) ||
-		     (!(addr & EM_PAGE_MASK) && addr + c.new_len > addr));
+		    (!fixed || (!(addr & EM_PAGE_MASK) && addr + c.new_len > addr &&
+				(addr + c.new_len <= old || old + c.old_len <= addr)));
 	bool touches = sane && (em_space_may_manage(old, c.old_len) ||
-				((flags & MREMAP_FIXED) && em_space_may_manage(addr, c.new_len)));
+				(fixed && em_space_may_manage(addr, c.new_len)));
 	bool grows = sane && c.new_len >= em_engine.min_map && c.old_len < em_engine.min_map;
 
 	if (!touches && !grows)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../intercept/hook.h"
@@ -25,6 +26,23 @@ static int choose_fd_min(void)
 	return top > 256 ? (int)top - 64 : (int)top / 2;
 }
 
+/* A named file or a device belongs to the process that opened it and its forked children.  A program
+   that one of them executes under the same environment gets a file of its own: beside the named
+   file, or in the default directory when that was a device. */
+static int start_store_beside(struct em_store_config *cfg, char *err, size_t err_len)
+{
+	char dir[sizeof(em_engine.opt.swap_path)], *slash;
+	struct stat st;
+
+	snprintf(dir, sizeof(dir), "%s", cfg->path);
+	slash = strrchr(dir, '/');
+	if (stat(cfg->path, &st) || !S_ISREG(st.st_mode) || !slash)
+		cfg->path = NULL;
+	else
+		slash[slash == dir] = 0, cfg->path = dir;
+	return em_store_open(cfg, em_engine.fd_min, &em_engine.store, err, err_len);
+}
+
 static int start_store(const struct em_options *o, char *err, size_t err_len)
 {
 	struct em_store_config cfg = {
@@ -33,8 +51,11 @@ static int start_store(const struct em_options *o, char *err, size_t err_len)
 		.force = o->swap_force,
 		.no_uring = o->feature_mask & EM_FEAT_URING,
 	};
+	int ret = em_store_open(&cfg, em_engine.fd_min, &em_engine.store, err, err_len);
 
-	return em_store_open(&cfg, em_engine.fd_min, &em_engine.store, err, err_len);
+	if (ret == -EBUSY && cfg.path && o->stats_pid != getpid())
+		ret = start_store_beside(&cfg, err, err_len);
+	return ret;
 }
 
 static int start_policy(const struct em_options *o, char *err, size_t err_len)

@@ -182,51 +182,78 @@ void em_uffd_poison(uintptr_t addr)
 	em_sys_ioctl(em_uffd.fd, UFFDIO_POISON, &p);
 }
 
+/* The kernel fills and protects within one mapping at a time, and mprotect may have split ours: a run that
+   is refused is done again page by page. */
+static bool may_span_mappings(long ret, uint32_t npages)
+{
+	return (ret == -ENOENT || ret == -EINVAL) && npages > 1;
+}
+
+static long copy_once(uintptr_t dst, uintptr_t src, uint32_t npages, bool wp, uint32_t *done)
+{
+	struct uffdio_copy c = {
+		.dst = dst,
+		.src = src,
+		.len = (uint64_t)npages * EM_PAGE_SIZE,
+		.mode = wp ? UFFDIO_COPY_MODE_WP : 0,
+	};
+	long ret = em_sys_ioctl(em_uffd.fd, UFFDIO_COPY, &c);
+
+	em_stat_inc(uffd_ioctls);
+	if (c.copy > 0)
+		*done += (uint32_t)((uint64_t)c.copy >> EM_PAGE_SHIFT);
+	return ret;
+}
+
 int em_uffd_copy(uintptr_t dst, const void *src, uint32_t npages, bool wp, uint32_t *done)
 {
-	struct uffdio_copy c;
-	long ret;
+	uint32_t most = npages;
 
 	*done = 0;
 	while (*done < npages) {
-		c.dst = dst + *done * EM_PAGE_SIZE;
-		c.src = (uintptr_t)src + *done * EM_PAGE_SIZE;
-		c.len = (uint64_t)(npages - *done) * EM_PAGE_SIZE;
-		c.mode = wp ? UFFDIO_COPY_MODE_WP : 0;
-		c.copy = 0;
-		em_stat_inc(uffd_ioctls);
-		ret = em_sys_ioctl(em_uffd.fd, UFFDIO_COPY, &c);
-		if (c.copy > 0)
-			*done += (uint32_t)((uint64_t)c.copy >> EM_PAGE_SHIFT);
-		/* A part was done, or the mappings are changing: go on with the rest. */
-		if (ret < 0 && ret != -EAGAIN && ret != -EINTR)
-			return (int)ret;
+		uint32_t n = npages - *done < most ? npages - *done : most;
+		uintptr_t off = *done * EM_PAGE_SIZE;
+		long ret = copy_once(dst + off, (uintptr_t)src + off, n, wp, done);
+
+		if (may_span_mappings(ret, n))
+			most = 1;
+		else if (ret < 0 && ret != -EAGAIN && ret != -EINTR)
+			return (int)ret; /* EAGAIN: a part was done, go on with the rest */
 	}
 	return 0;
+}
+
+static long zero_once(uintptr_t dst, uint32_t npages, uint32_t *done)
+{
+	struct uffdio_zeropage z = {
+		.range = { .start = dst, .len = (uint64_t)npages * EM_PAGE_SIZE },
+	};
+	long ret = em_sys_ioctl(em_uffd.fd, UFFDIO_ZEROPAGE, &z);
+
+	em_stat_inc(uffd_ioctls);
+	if (z.zeropage > 0)
+		*done += (uint32_t)((uint64_t)z.zeropage >> EM_PAGE_SHIFT);
+	return ret;
 }
 
 int em_uffd_zero(uintptr_t dst, uint32_t npages, uint32_t *done)
 {
-	struct uffdio_zeropage z;
-	long ret;
+	uint32_t most = npages;
 
 	*done = 0;
 	while (*done < npages) {
-		z.range.start = dst + *done * EM_PAGE_SIZE;
-		z.range.len = (uint64_t)(npages - *done) * EM_PAGE_SIZE;
-		z.mode = 0;
-		z.zeropage = 0;
-		em_stat_inc(uffd_ioctls);
-		ret = em_sys_ioctl(em_uffd.fd, UFFDIO_ZEROPAGE, &z);
-		if (z.zeropage > 0)
-			*done += (uint32_t)((uint64_t)z.zeropage >> EM_PAGE_SHIFT);
-		if (ret < 0 && ret != -EAGAIN && ret != -EINTR)
+		uint32_t n = npages - *done < most ? npages - *done : most;
+		long ret = zero_once(dst + *done * EM_PAGE_SIZE, n, done);
+
+		if (may_span_mappings(ret, n))
+			most = 1;
+		else if (ret < 0 && ret != -EAGAIN && ret != -EINTR)
 			return (int)ret;
 	}
 	return 0;
 }
 
-int em_uffd_protect(uintptr_t start, size_t len, bool on)
+static long protect_once(uintptr_t start, size_t len, bool on)
 {
 	struct uffdio_writeprotect wp = {
 		.range = { .start = start, .len = len },
@@ -240,6 +267,18 @@ int em_uffd_protect(uintptr_t start, size_t len, bool on)
 	} while (ret == -EAGAIN || ret == -EINTR);
 	if (on)
 		em_stat_inc(shootdowns);
+	return ret;
+}
+
+int em_uffd_protect(uintptr_t start, size_t len, bool on)
+{
+	long ret = protect_once(start, len, on);
+
+	if (!may_span_mappings(ret, (uint32_t)(len >> EM_PAGE_SHIFT)))
+		return (int)ret;
+	ret = 0;
+	for (size_t off = 0; off < len && !ret; off += EM_PAGE_SIZE)
+		ret = protect_once(start + off, EM_PAGE_SIZE, on);
 	return (int)ret;
 }
 
