@@ -68,6 +68,9 @@ const char *mm_perms(const void *p);
 /* Runs f in a forked child; true if it returned true there. */
 bool mm_in_child(bool (*f)(void *), void *arg);
 
+/* Runs the tests of all groups (ended by NULL), or those named, prints TAP; for main to return. */
+int mm_run(int argc, char **argv, const struct mm_test *const *groups);
+
 extern const struct mm_test mm_map_tests[], mm_protect_tests[], mm_remap_tests[],
 	mm_advise_tests[], mm_misc_tests[];
 
