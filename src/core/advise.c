@@ -117,17 +117,25 @@ static long willneed(uintptr_t addr, uintptr_t end)
 	return 0;
 }
 
-/* In pieces, so that a range larger than the budget cannot hold all of it at once. */
-static long populate(uintptr_t addr, uintptr_t end, bool write)
+/* In pieces, so that a range larger than the budget cannot hold all of it at once.  The kernel then finds
+   everything in place, and still says what it thinks of the protection. */
+static long populate(uintptr_t addr, uintptr_t end, int advice)
 {
 	struct em_thread *t = em_thread_self();
 	const uintptr_t step = 64 * EM_PAGE_SIZE;
-	int ret = 0;
+	uint32_t mark = em_hazard_begin(t, (uintptr_t)&t);
+	long ret = 0;
 
 	for (uintptr_t a = addr; a < end && !ret; a += step) {
+		size_t len = end - a < step ? end - a : step;
+
+		em_hazard_push(t, a, len, (uintptr_t)&t);
 		em_enter(t, true);
-		ret = em_fault_range(t, a, end - a < step ? end - a : step, write);
+		ret = em_fault_range(t, a, len, advice == MADV_POPULATE_WRITE);
 		em_leave(t, true);
+		if (!ret)
+			ret = em_sys_madvise((void *)a, len, advice);
+		em_hazard_pop(t, mark);
 	}
 	return ret;
 }
@@ -156,7 +164,7 @@ long em_range_madvise(uintptr_t addr, size_t len, int advice)
 	case MADV_POPULATE_WRITE:
 		if (!em_range_region_at(addr))
 			break;
-		return populate(addr, end, advice == MADV_POPULATE_WRITE);
+		return populate(addr, end, advice);
 	case MADV_WIPEONFORK:
 	case MADV_KEEPONFORK:
 		em_engine.wipe_on_fork = true;

@@ -51,7 +51,7 @@ static uint32_t touch_run(struct site *s)
 	uint32_t left = EM_BLOCK_PAGES - (uint32_t)(s->wp - s->b->word), run;
 
 	if (s->addr == t->touch_next && t->touch_run)
-		run = t->touch_run < TOUCH_RUN_MAX ? t->touch_run * 2 : TOUCH_RUN_MAX;
+		run = t->touch_run * 2 < TOUCH_RUN_MAX ? t->touch_run * 2 : TOUCH_RUN_MAX;
 	else
 		run = 1;
 	if (__atomic_load_n(&em_budget.resident, __ATOMIC_RELAXED) + run >

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "meta.h"
 #include "sys.h"
 #include "uffd_compat.h"
 
@@ -19,16 +20,9 @@
 
 static bool lift_area(struct em_batch *b)
 {
-	long p;
-
-	if (b->lift_base)
-		return true;
-	p = em_sys_mmap(NULL, LIFT_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-			0);
-	if (em_is_err(p))
-		return false;
-	b->lift_base = (uintptr_t)p;
-	return true;
+	if (!b->lift_base)
+		b->lift_base = (uintptr_t)em_meta_alloc(LIFT_BYTES);
+	return b->lift_base != 0;
 }
 
 void *em_lift_frame(struct em_batch *b, uint32_t index)
@@ -98,8 +92,9 @@ uint32_t em_lift_finish(struct em_batch *b)
 	b->lifted = 0;
 	if (em_uffd.features & EM_FEAT_WP)
 		return 0;
+	/* One fresh mapping in place of what was moved here. */
 	if (b->lift_base)
-		em_sys_mmap((void *)b->lift_base, LIFT_BYTES, PROT_NONE,
+		em_sys_mmap((void *)b->lift_base, LIFT_BYTES, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 	em_uncharge(n);
 	__atomic_fetch_add(&em_budget.evict_clock, n, __ATOMIC_RELAXED);

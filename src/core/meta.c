@@ -9,29 +9,100 @@
 enum {
 	MIN_SHIFT = 6,	       /* smallest class: 64 bytes, one cache line */
 	MAX_SHIFT = 14,	       /* largest class; above: own mapping */
-	CHUNK_BYTES = 1 << 18, /* what the classes take from the kernel at a time */
+	CHUNK_BYTES = 1 << 18, /* what the classes take at a time */
 };
+
+/* 64 GiB of addresses: metadata for 8 TiB.  Less where RLIMIT_AS or strict overcommit says so. */
+#define ARENA_MAX (64ul << 30)
+#define ARENA_MIN (16ul << 20)
 
 struct free_node {
 	struct free_node *next;
+};
+
+struct free_run {
+	struct free_run *next;
+	size_t bytes;
 };
 
 static struct {
 	struct em_mutex lock;
 	struct free_node *free[MAX_SHIFT + 1];
 	char *bump, *bump_end;
+	struct free_run *runs; /* large pieces given back, still in the arena */
+	char *arena, *arena_end;
 	uint64_t bytes;
 } meta;
 
-static void *map(size_t bytes)
+/*
+ * All metadata lies in one range reserved at the start.  Taken from the kernel piece by piece it could land in
+ * a hole that the program has just made with munmap and is about to fill with MAP_FIXED.
+ */
+int em_meta_reserve(void)
 {
-	long p = em_sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			     0);
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	long p = -12;
+	size_t bytes;
 
+	for (bytes = ARENA_MAX; bytes >= ARENA_MIN; bytes /= 2) {
+		p = em_sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+		if (!em_is_err(p))
+			break;
+	}
 	if (em_is_err(p))
-		return NULL;
+		return (int)p;
+	em_sys_madvise((void *)p, bytes, MADV_DONTDUMP);
+	em_sys_madvise((void *)p, bytes, MADV_NOHUGEPAGE);
+	meta.arena = (char *)p;
+	meta.arena_end = meta.arena + bytes;
+	return 0;
+}
+
+static void *reuse_run_locked(size_t bytes)
+{
+	for (struct free_run **at = &meta.runs; *at; at = &(*at)->next) {
+		struct free_run *r = *at;
+
+		if (r->bytes != bytes)
+			continue;
+		*at = r->next;
+		em_memzero(r, sizeof(*r));
+		return r;
+	}
+	return NULL;
+}
+
+static void *map_locked(size_t bytes)
+{
+	void *p = reuse_run_locked(bytes);
+	long m;
+
+	if (!p && meta.arena) {
+		if ((size_t)(meta.arena_end - meta.arena) < bytes)
+			return NULL;
+		p = meta.arena;
+		meta.arena += bytes;
+	} else if (!p) { /* no arena: unit tests, and the command itself */
+		m = em_sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				-1, 0);
+		if (em_is_err(m))
+			return NULL;
+		p = (void *)m;
+	}
 	__atomic_fetch_add(&meta.bytes, bytes, __ATOMIC_RELAXED);
-	return (void *)p;
+	return p;
+}
+
+/* Back to zeros, but for the list node in the first bytes. */
+static void unmap_locked(void *p, size_t bytes)
+{
+	struct free_run *r = p;
+
+	em_sys_madvise(p, bytes, MADV_DONTNEED);
+	r->bytes = bytes;
+	r->next = meta.runs;
+	meta.runs = r;
+	__atomic_fetch_sub(&meta.bytes, bytes, __ATOMIC_RELAXED);
 }
 
 static size_t round_page(size_t bytes)
@@ -53,7 +124,7 @@ static void *bump_locked(size_t bytes)
 	void *p;
 
 	if ((size_t)(meta.bump_end - meta.bump) < bytes) {
-		char *chunk = map(CHUNK_BYTES);
+		char *chunk = map_locked(CHUNK_BYTES);
 
 		if (!chunk)
 			return NULL;
@@ -70,8 +141,12 @@ void *em_meta_alloc(size_t bytes)
 	struct free_node *n;
 	int shift;
 
-	if (bytes > ((size_t)1 << MAX_SHIFT))
-		return map(round_page(bytes));
+	if (bytes > ((size_t)1 << MAX_SHIFT)) {
+		em_mutex_lock(&meta.lock);
+		n = map_locked(round_page(bytes));
+		em_mutex_unlock(&meta.lock);
+		return n;
+	}
 	shift = class_of(bytes);
 	em_mutex_lock(&meta.lock);
 	n = meta.free[shift];
@@ -93,8 +168,9 @@ void em_meta_free(void *p, size_t bytes)
 	if (!p)
 		return;
 	if (bytes > ((size_t)1 << MAX_SHIFT)) {
-		em_sys_munmap(p, round_page(bytes));
-		__atomic_fetch_sub(&meta.bytes, round_page(bytes), __ATOMIC_RELAXED);
+		em_mutex_lock(&meta.lock);
+		unmap_locked(p, round_page(bytes));
+		em_mutex_unlock(&meta.lock);
 		return;
 	}
 	shift = class_of(bytes);

@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Reserves the address range that all metadata comes from; once, before the program runs. 0 or -errno. */
+int em_meta_reserve(void);
+
 /* Zeroed, 64-byte aligned memory, or NULL.  Small sizes come from size classes whose memory is
    only ever recycled for metadata (a stale pointer reads garbage, it never faults). */
 void *em_meta_alloc(size_t bytes);

@@ -12,6 +12,7 @@
 #include "../intercept/signals.h"
 #include "../policy/registry.h"
 #include "core.h"
+#include "meta.h"
 
 /* Our descriptors go where programs rarely look: just below the limit. */
 static int choose_fd_min(void)
@@ -103,6 +104,11 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 	struct em_patch_report report;
 	int ret;
 
+	ret = em_meta_reserve();
+	if (ret) {
+		snprintf(err, err_len, "address space: nothing can be reserved: %s", strerror(-ret));
+		return ret;
+	}
 	em_clock_start();
 	em_engine.opt = *o;
 	em_engine.min_map = o->min_map_bytes;

@@ -73,12 +73,37 @@ static long setup(unsigned depth, struct io_uring_params *p)
 	return fd;
 }
 
+/* Metadata of this size is whole pages. */
+static size_t ring_room(size_t bytes)
+{
+	return bytes < 32768 ? 32768 : bytes;
+}
+
+/* Over metadata memory, never where the kernel likes: the program may be about to map something
+   of its own there. */
 static void *map_ring(int fd, size_t bytes, uint64_t off)
 {
-	long p = em_sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
-			     (int64_t)off);
+	void *room = em_meta_alloc(ring_room(bytes));
+	long p;
 
-	return em_is_err(p) ? NULL : (void *)p;
+	if (!room)
+		return NULL;
+	p = em_sys_mmap(room, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE | MAP_FIXED,
+			fd, (int64_t)off);
+	if (em_is_err(p)) {
+		em_meta_free(room, ring_room(bytes));
+		return NULL;
+	}
+	return room;
+}
+
+static void unmap_ring(void *ring, size_t bytes)
+{
+	if (!ring)
+		return;
+	em_sys_mmap(ring, bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	em_meta_free(ring, ring_room(bytes));
 }
 
 static int map_rings(struct em_uring *r, const struct io_uring_params *p)
@@ -113,12 +138,9 @@ void em_uring_destroy(struct em_ioq *q)
 	struct em_uring *r = q->ring;
 
 	q->ring = NULL;
-	if (r->sq_ring)
-		em_sys_munmap(r->sq_ring, r->sq_bytes);
-	if (r->cq_ring)
-		em_sys_munmap(r->cq_ring, r->cq_bytes);
-	if (r->sqes)
-		em_sys_munmap(r->sqes, r->sqes_bytes);
+	unmap_ring(r->sq_ring, r->sq_bytes);
+	unmap_ring(r->cq_ring, r->cq_bytes);
+	unmap_ring(r->sqes, r->sqes_bytes);
 	em_sys_close(r->fd);
 	em_meta_free(r, r->req_bytes);
 }
