@@ -1,0 +1,109 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Runs a command and samples the memory of its processes.
+
+Every 50 ms (at first more often) /proc/PID/smaps of each process of the tree is read.  For each process two
+figures are kept at their largest:
+
+  managed  resident bytes of mappings registered with userfaultfd (um or uw in VmFlags)
+  other    resident bytes of all else
+
+In a native run nothing is registered; there, `managed` counts what about would be: private
+anonymous mappings of at least min_map, and the heap.  That is too much where the kernel has
+merged small mappings; so what a program needs besides managed memory is better taken from a
+run under the engine with more budget than it can use.
+"""
+import os
+import re
+import resource
+import signal
+import subprocess
+import time
+
+HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ (\d+) *(.*)$")
+
+
+class Process:
+    def __init__(self):
+        self.managed = self.other = self.total = 0
+
+
+def mappings(pid):
+    """Yields (bytes, permissions, is anonymous, name, rss bytes, flags)."""
+    with open(f"/proc/{pid}/smaps", "rb") as f:
+        head, rss = None, 0
+        for line in f:
+            m = HEAD.match(line)
+            if m:
+                head = (int(m[2], 16) - int(m[1], 16), m[3], m[4] == b"0", m[5])
+            elif line.startswith(b"Rss:"):
+                rss = int(line.split()[1]) * 1024
+            elif line.startswith(b"VmFlags:") and head:
+                yield head + (rss, line.split()[1:])
+                head = None
+
+
+def is_managed(m, native, min_map):
+    size, perms, anonymous, name, _, flags = m
+    if not native:
+        return b"um" in flags or b"uw" in flags
+    if name == b"[heap]":
+        return True
+    return (anonymous and perms.endswith(b"p") and name == b"" and size >= min_map and
+            b"gd" not in flags)
+
+
+def tree(root):
+    todo, seen = [root], []
+    while todo:
+        pid = todo.pop()
+        seen.append(pid)
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/children") as f:
+                    todo += [int(x) for x in f.read().split()]
+        except OSError:
+            pass
+    return seen
+
+
+def sample(root, processes, native, min_map):
+    for pid in tree(root):
+        managed = other = 0
+        try:
+            for m in mappings(pid):
+                if is_managed(m, native, min_map):
+                    managed += m[4]
+                else:
+                    other += m[4]
+        except (OSError, ValueError):
+            continue
+        p = processes.setdefault(pid, Process())
+        p.managed = max(p.managed, managed)
+        p.other = max(p.other, other)
+        p.total = max(p.total, managed + other)
+
+
+def run(command, native, stdin=None, stdout=None, stderr=None, env=None, timeout=600, min_map=1 << 20):
+    """Returns (status, seconds, processes); status None: it took too long."""
+    begin = time.monotonic()
+    child = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=env,
+                             start_new_session=True)
+    processes = {}
+    status = None
+    while status is None:
+        try:
+            sample(child.pid, processes, native, min_map)
+            young = time.monotonic() - begin < 1
+            status = child.wait(timeout=0.005 if young else 0.05)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() - begin > timeout:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+                break
+    return status, time.monotonic() - begin, processes
+
+
+def max_rss():
+    """Of all children so far: an upper bound that no sampling misses."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
