@@ -86,14 +86,13 @@ static void cold_block(void *arg, uintptr_t start, uintptr_t end, struct em_bloc
 	}
 }
 
-/* Only managed pages are concerned: what else is in the range gets the advice from the kernel. */
+/* Only managed pages are concerned: advice about the rest of a mixed range has no effect, as the manual
+   page allows. */
 static long evict_hint(uintptr_t addr, uintptr_t end, int advice)
 {
 	struct em_span_visit cold = { cold_block, NULL };
 	struct em_thread *t = em_thread_self();
 
-	if (!em_range_region_at(addr))
-		return em_sys_madvise((void *)addr, end - addr, advice);
 	em_enter(t, true);
 	if (advice == MADV_PAGEOUT)
 		em_reclaim_range(t, addr, end);
@@ -109,8 +108,6 @@ static long willneed(uintptr_t addr, uintptr_t end)
 	uint64_t n = (end - addr) >> EM_PAGE_SHIFT, most = 2ull * em_stage_window_max();
 	struct em_thread *t = em_thread_self();
 
-	if (!em_range_region_at(addr))
-		return em_sys_madvise((void *)addr, end - addr, MADV_WILLNEED);
 	em_enter(t, true);
 	em_service_prefetch(first, (uint32_t)(n < most ? n : most));
 	em_leave(t, true);
@@ -162,8 +159,6 @@ long em_range_madvise(uintptr_t addr, size_t len, int advice)
 		return evict_hint(addr, end, advice);
 	case MADV_POPULATE_READ:
 	case MADV_POPULATE_WRITE:
-		if (!em_range_region_at(addr))
-			break;
 		return populate(addr, end, advice);
 	case MADV_WIPEONFORK:
 	case MADV_KEEPONFORK:

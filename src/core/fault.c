@@ -76,13 +76,15 @@ static uint32_t claim_absent(struct site *s, uint32_t max, em_word_t first)
 	return n;
 }
 
-/* done pages were mapped by us; -EEXIST: the next one was mapped before it was managed. */
+/* done pages were mapped by us; -EEXIST: the next one was mapped before it was managed, and may have been
+   protected together with its neighbours. */
 static uint32_t publish_touched(struct site *s, uint32_t n, uint32_t done, int ret)
 {
 	uint32_t have = ret == -EEXIST && done < n ? done + 1 : done;
 
 	for (uint32_t i = 0; i < n; i++)
-		em_word_release(s->wp + i, i < have ? EM_DIRTY : EM_ABSENT, EM_SLOT_NONE, 0, 0);
+		em_word_release(s->wp + i, i < have ? EM_DIRTY : EM_ABSENT, EM_SLOT_NONE, 0,
+				i >= done && i < have ? EM_W_MAYBE_WP : 0);
 	for (uint32_t i = 0; i < have; i++)
 		em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_FIRST_TOUCH, s->write);
 	return have;

@@ -229,8 +229,12 @@ static bool wants_management(uintptr_t addr, size_t len, int flags)
 		return false;
 	if (len >= em_engine.min_map)
 		return !em_engine.lock_future;
-	/* A small piece laid over managed memory (a reservation being committed) stays managed. */
-	return (flags & MAP_FIXED) && em_range_region_at(addr);
+	/* A small piece laid over managed memory (a reservation being committed), or into a hole beside it,
+	   is part of it for the program, which may mremap across both. */
+	if (!(flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) || (addr & EM_PAGE_MASK))
+		return false;
+	return em_range_region_at(addr) || em_range_region_at(addr - EM_PAGE_SIZE) ||
+	       em_range_region_at(em_page_up(addr + len));
 }
 
 static void populate(struct em_thread *t, uintptr_t start, uintptr_t end, int prot)

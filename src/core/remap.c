@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * mremap: the page words follow the pages.
+ *
+ * A mapping that may move is unregistered first.  Linux copies a mapping with its userfaultfd
+ * context, may merge the copy with a registered neighbour, and then takes the context off the
+ * result, neighbour and all (seen on 6.18): the neighbour's missing pages would read as zeros.  An
+ * unregistered mapping does not merge with registered ones; and it moves even when it
+ * consists of several (6.17), as it would natively.  Afterwards everything is registered again.
+ * Unregistering lifts the write protection, so clean pages become dirty ones.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -93,6 +100,57 @@ static void move_block(void *arg, uintptr_t start, uintptr_t end, struct em_bloc
 		move_page(m, b, a);
 }
 
+static void unprotected_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	for (uintptr_t a = start; b && a < end; a += EM_PAGE_SIZE) {
+		em_word_t *wp = &b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
+		em_word_t w = em_word_load(wp);
+
+		if (em_word_state(w) == EM_CLEAN &&
+		    em_word_take_slot(wp, &w, EM_DIRTY, EM_SLOT_NONE))
+			em_slots_free(em_engine.store, em_word_slot(w));
+	}
+}
+
+struct registration {
+	bool on;
+	int err;
+};
+
+static void register_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	struct registration *r = arg;
+	uintptr_t a = start, run;
+
+	while (a < end && !r->err) {
+		for (run = a; run < end && em_range_region_at(run); run += EM_PAGE_SIZE)
+			;
+		if (run > a)
+			r->err = r->on ? em_uffd_register(a, run - a) : em_uffd_unregister(a, run - a);
+		a = run > a ? run : a + EM_PAGE_SIZE;
+	}
+}
+
+/* Registers, or unregisters, the managed pages of a range. */
+static int set_registration(uintptr_t start, uintptr_t end, bool on)
+{
+	struct registration r = { .on = on };
+	struct em_span_visit v = { register_block, &r };
+
+	em_space_walk(start, end, &v);
+	return r.err;
+}
+
+/* The range stays where it is: registered as before, clean pages dirty. */
+static void register_again(const struct mremap_call *c)
+{
+	struct em_span_visit v = { unprotected_block, NULL };
+
+	em_space_walk(c->old, c->old + c->old_len, &v);
+	if (set_registration(c->old, c->old + c->old_len, true))
+		em_panic("extmem: mremap: memory cannot be registered again\n");
+}
+
 static void finish_moved(struct em_range_op *op, const struct mremap_call *c)
 {
 	size_t common = c->old_len < c->new_len ? c->old_len : c->new_len;
@@ -108,6 +166,8 @@ static void finish_moved(struct em_range_op *op, const struct mremap_call *c)
 	add_absent(&m, c->to + c->new_len);
 	if (m.err)
 		em_panic("extmem: mremap: no memory for page descriptors\n");
+	if ((c->flags & MREMAP_DONTUNMAP) && set_registration(c->old, c->old + c->old_len, true))
+		em_panic("extmem: mremap: memory cannot be registered again\n");
 	em_range_finish(op, c->old, c->old + c->old_len,
 			c->flags & MREMAP_DONTUNMAP ? EM_RANGE_DISCARD : EM_RANGE_UNMAP);
 }
@@ -145,11 +205,35 @@ static bool grows_into_ours(const struct mremap_call *c)
 	       !em_engine.lock_future && em_maps_private_anonymous(c->old);
 }
 
+/* A refused MREMAP_FIXED may have unmapped its target before it was refused. */
+static enum em_range_action target_action(const struct mremap_call *c, long ret)
+{
+	unsigned char present[64];
+	const size_t step = sizeof(present) * EM_PAGE_SIZE;
+
+	if (!em_is_err(ret))
+		return EM_RANGE_UNMAP;
+	for (size_t off = 0; off < c->new_len; off += step) {
+		size_t n = c->new_len - off < step ? c->new_len - off : step;
+
+		if (em_syscall3(SYS_mincore, c->addr + off, n, present) == -ENOMEM)
+			return EM_RANGE_UNMAP;
+	}
+	return EM_RANGE_KEEP;
+}
+
+static bool may_move(const struct mremap_call *c)
+{
+	return (c->flags & MREMAP_FIXED) || (c->flags & MREMAP_DONTUNMAP) ||
+	       ((c->flags & MREMAP_MAYMOVE) && c->new_len > c->old_len);
+}
+
 static void finish(struct em_range_op *op, struct mremap_call *c, bool managed, bool grown, long ret)
 {
+	if (managed && may_move(c) && (em_is_err(ret) || (uintptr_t)ret == c->old))
+		register_again(c);
 	if (c->flags & MREMAP_FIXED)
-		em_range_finish(op, c->addr, c->addr + c->new_len,
-				em_is_err(ret) ? EM_RANGE_KEEP : EM_RANGE_UNMAP);
+		em_range_finish(op, c->addr, c->addr + c->new_len, target_action(c, ret));
 	if (em_is_err(ret)) {
 		em_range_finish(op, c->old, c->old + c->old_len, EM_RANGE_KEEP);
 		return;
@@ -178,6 +262,9 @@ static long remap(struct mremap_call *c)
 		if (ret)
 			em_range_finish(&op, c->old, c->old + c->old_len, EM_RANGE_KEEP);
 	}
+	if (!ret && managed && may_move(c) &&
+	    set_registration(c->old, c->old + c->old_len, false))
+		em_panic("extmem: mremap: memory cannot be unregistered\n");
 	if (!ret) {
 		ret = em_syscall5(SYS_mremap, c->old, c->old_len, c->new_len, c->flags, c->addr);
 		finish(&op, c, managed, grown, ret);
