@@ -21,7 +21,7 @@
 static bool lift_area(struct em_batch *b)
 {
 	if (!b->lift_base)
-		b->lift_base = (uintptr_t)em_meta_alloc(LIFT_BYTES);
+		b->lift_base = (uintptr_t)em_meta_alloc_addresses(LIFT_BYTES);
 	return b->lift_base != 0;
 }
 

@@ -160,6 +160,15 @@ void *em_meta_alloc(size_t bytes)
 	return n;
 }
 
+void *em_meta_alloc_addresses(size_t bytes)
+{
+	void *p = em_meta_alloc(bytes);
+
+	if (p)
+		__atomic_fetch_sub(&meta.bytes, round_page(bytes), __ATOMIC_RELAXED);
+	return p;
+}
+
 void em_meta_free(void *p, size_t bytes)
 {
 	struct free_node *n = p;

@@ -17,6 +17,8 @@ int em_meta_reserve(void);
 void *em_meta_alloc(size_t bytes);
 /* bytes: as asked for. */
 void em_meta_free(void *p, size_t bytes);
+/* Addresses of more than 16 KiB for mappings of the caller's, never given back and not counted as memory. */
+void *em_meta_alloc_addresses(size_t bytes);
 /* Bytes held from the kernel now. */
 uint64_t em_meta_bytes(void);
 
