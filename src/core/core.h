@@ -159,6 +159,14 @@ static inline bool em_word_is_free(em_word_t w)
 
 /* ---- threads, gate, hazards (thread.c) ---------------------------------------- */
 
+#define EM_TOUCH_RUNS 4u
+#define EM_BOUNCE_PAGES 16u
+/* A thread goes through memory page by page: where it would come next, pages taken last time. */
+struct em_run {
+	uintptr_t next;
+	uint32_t pages;
+};
+
 #define EM_HAZARDS 24
 struct em_hazard {
 	uintptr_t start, end; /* page-rounded */
@@ -180,13 +188,14 @@ struct em_thread {
 	uintptr_t alt_base;	/* our alternate signal stack, 0: none */
 	uintptr_t app_alt_sp, app_alt_size;
 	int app_alt_flags;
-	/* First-touch and mapping runs. */
-	uintptr_t touch_next;
-	uint32_t touch_run;
-	uint8_t last_hit_write;
+	/* What the last faults say about the next: see fault.c. */
+	struct em_run touch[EM_TOUCH_RUNS];
+	uint32_t touch_victim;
+	struct em_run upgrade;
+	uint32_t rmw; /* mapping runs that will be written too, by experience */
 	uintptr_t refused_addr; /* a fault that was not ours, to tell a race from the real thing */
 	struct extmem_stream stream;
-	char *bounce;		/* one page, aligned: target of demand reads */
+	char *bounce;		/* EM_BOUNCE_PAGES, aligned: target of demand reads */
 	struct em_thread *next;
 };
 
@@ -330,9 +339,12 @@ int em_host_start(const struct extmem_policy_ops *ops, const struct extmem_prefe
 		  const struct em_options *o, char *err, size_t err_len);
 void em_event(uintptr_t addr, enum extmem_event_kind kind, uint32_t info);
 size_t em_host_victims(size_t want, extmem_page_t *out);
-/* Asks the prefetcher and queues what it names.  hit: as struct extmem_fault. [engine] */
-void em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_t addr,
-		      uint32_t npages, bool write, bool hit);
+/* Asks the prefetcher, at most EM_PREFETCH_RANGES ranges into out.  hit: as struct extmem_fault. [engine] */
+#define EM_PREFETCH_RANGES 8u
+size_t em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_t addr,
+			uint32_t npages, bool write, bool hit, struct extmem_range *out);
+/* Hands the n ranges to the service. [engine] */
+void em_host_prefetch_queue(const struct extmem_range *range, size_t n);
 void em_host_wasted(uintptr_t addr, uint32_t npages);
 void em_host_tick(uint64_t now_ns);
 const char *em_host_policy_name(void);

@@ -10,7 +10,11 @@
 
 #include "sys.h"
 
-enum { TOUCH_RUN_MAX = 16 }; /* 64 KiB a first-touch fault at most */
+enum {
+	TOUCH_RUN_MAX = 16,   /* 64 KiB a first-touch fault at most */
+	UPGRADE_RUN_MAX = 16, /* pages unprotected by one write fault at most */
+	RMW_RUNS = 8,	      /* prefetched runs mapped writable on the strength of one such run */
+};
 
 static const char zeros[TOUCH_RUN_MAX * EM_PAGE_SIZE] __attribute__((aligned(4096)));
 
@@ -43,20 +47,28 @@ static enum em_fault_result fill_error(int ret)
 
 /* ---- first touch ---------------------------------------------------------------- */
 
-/* Pages to fill at once: doubles while a thread touches new memory in order, so that sparse
-   touching costs no memory. */
-static uint32_t touch_run(struct site *s)
+/* The run that the thread is in, or the least recently started one to begin anew. */
+static struct em_run *find_run(struct em_thread *t, uintptr_t addr)
 {
-	struct em_thread *t = s->t;
-	uint32_t left = EM_BLOCK_PAGES - (uint32_t)(s->wp - s->b->word), run;
+	for (uint32_t i = 0; i < EM_TOUCH_RUNS; i++)
+		if (t->touch[i].next == addr)
+			return &t->touch[i];
+	t->touch_victim = (t->touch_victim + 1) % EM_TOUCH_RUNS;
+	t->touch[t->touch_victim].pages = 0;
+	return &t->touch[t->touch_victim];
+}
 
-	if (s->addr == t->touch_next && t->touch_run)
-		run = t->touch_run * 2 < TOUCH_RUN_MAX ? t->touch_run * 2 : TOUCH_RUN_MAX;
-	else
-		run = 1;
-	if (__atomic_load_n(&em_budget.resident, __ATOMIC_RELAXED) + run >
-	    em_budget.limit - em_budget.high)
-		run = 1;
+/* Pages to fill at once: doubles while a thread touches new memory in order (in a few places at a time), so
+   that sparse touching costs no memory. */
+static uint32_t touch_run(struct site *s, const struct em_run *r)
+{
+	uint32_t left = EM_BLOCK_PAGES - (uint32_t)(s->wp - s->b->word);
+	uint32_t most = (uint32_t)(em_budget.limit / 64), run = r->pages ? r->pages * 2 : 1;
+
+	if (most > TOUCH_RUN_MAX)
+		most = TOUCH_RUN_MAX;
+	if (run > most)
+		run = most ? most : 1;
 	return run < left ? run : left;
 }
 
@@ -93,11 +105,13 @@ static uint32_t publish_touched(struct site *s, uint32_t n, uint32_t done, int r
 static enum em_fault_result first_touch(struct site *s, em_word_t w)
 {
 	uint32_t n, done = 0, have;
+	struct em_run *run;
 	int ret;
 
 	if (!em_word_take(s->wp, &w, EM_FILLING))
 		return EM_FAULT_DONE; /* somebody was faster: look again */
-	n = claim_absent(s, touch_run(s), w);
+	run = find_run(s->t, s->addr);
+	n = claim_absent(s, touch_run(s, run), w);
 	em_charge(s->t, n);
 	ret = s->write ? em_uffd_copy(s->addr, zeros, n, false, &done)
 		       : em_uffd_zero(s->addr, n, &done);
@@ -105,8 +119,8 @@ static enum em_fault_result first_touch(struct site *s, em_word_t w)
 	em_uncharge(n - have);
 	if (!have)
 		return fill_error(ret);
-	s->t->touch_next = s->addr + n * EM_PAGE_SIZE;
-	s->t->touch_run = n;
+	run->next = s->addr + n * EM_PAGE_SIZE;
+	run->pages = n;
 	em_stat_inc(faults_first_touch);
 	em_stat_add(first_touch_pages, have);
 	region_inc(s, faults_first_touch);
@@ -124,56 +138,110 @@ static void complain(const struct site *s, em_slot_t slot, int err)
 		em_say_io_error("read", s->addr, slot, err);
 }
 
-/* The page is in the bounce buffer: map it.  A read leaves it clean and protected, so that it
-   can be dropped again without a write. */
-static enum em_fault_result map_read_page(struct site *s, const char *from, em_slot_t slot)
+/* In a stream the pages that follow come with the one that is missed, in one read, as far as their
+   slots do: the prefetcher has named them, and they are taken off its range. */
+static uint32_t claim_following(struct site *s, em_slot_t slot, struct extmem_range *range)
 {
-	bool clean = !s->write && wp_available();
-	uint32_t done;
-	int ret = em_uffd_copy(s->addr, from, 1, clean, &done);
+	uint32_t left = EM_BLOCK_PAGES - (uint32_t)(s->wp - s->b->word), max = EM_BOUNCE_PAGES, n = 1;
 
-	if (ret && ret != -EEXIST) {
-		em_word_release(s->wp, EM_SWAPPED, slot, 0, 0);
-		em_uncharge(1);
-		return fill_error(ret);
+	if (range->first != (s->addr >> EM_PAGE_SHIFT) + 1)
+		return 1;
+	if (max > range->npages + 1)
+		max = range->npages + 1;
+	if (max > left)
+		max = left;
+	for (; n < max; n++) {
+		em_word_t w = em_word_load(s->wp + n);
+
+		if (!em_word_is_free(w) || em_word_state(w) != EM_SWAPPED ||
+		    em_word_slot(w) != slot + n || !em_word_take(s->wp + n, &w, EM_FILLING))
+			break;
 	}
-	if (ret == -EEXIST)
-		em_panic("extmem: a page that is in the store is mapped as well\n");
-	em_word_release(s->wp, clean ? EM_CLEAN : EM_DIRTY, clean ? slot : EM_SLOT_NONE, 0, 0);
+	range->first += n - 1;
+	range->npages -= n - 1;
+	return n;
+}
+
+/* Publishes page i of a demand read.  A page read only is clean and protected, so that it can be dropped
+   again without a write. */
+static void publish_read(struct site *s, uint32_t i, em_slot_t slot, bool clean)
+{
+	uint32_t distance = em_evict_distance(em_word_load(s->wp + i));
+
+	em_word_release(s->wp + i, clean ? EM_CLEAN : EM_DIRTY, clean ? slot : EM_SLOT_NONE, 0, 0);
 	if (!clean)
 		em_slots_free(em_engine.store, slot);
-	return EM_FAULT_DONE;
+	em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_SWAP_IN, distance);
+}
+
+/* Maps n pages from the bounce buffer: the first nw writable, the others clean. */
+static uint32_t map_read(struct site *s, uint32_t n, uint32_t nw, em_slot_t slot, int *err)
+{
+	const char *from = s->t->bounce;
+	uint32_t done = 0, done2 = 0;
+
+	*err = nw ? em_uffd_copy(s->addr, from, nw, false, &done) : 0;
+	if (!*err && n > nw)
+		*err = em_uffd_copy(s->addr + nw * EM_PAGE_SIZE, from + nw * EM_PAGE_SIZE, n - nw,
+				    true, &done2);
+	if (*err == -EEXIST)
+		em_panic("extmem: a page that is in the store is mapped as well\n");
+	for (uint32_t i = 0; i < n; i++) {
+		if (i < nw ? i < done : i < nw + done2)
+			publish_read(s, i, slot + i, i >= nw);
+		else
+			em_word_release(s->wp + i, EM_SWAPPED, slot + i, 0, 0);
+	}
+	return done + done2;
+}
+
+/* n pages claimed could not be read together: only the one that is missed decides. */
+static int read_pages(struct site *s, em_slot_t slot, uint32_t *n)
+{
+	int ret = em_store_read(em_engine.store, slot, s->t->bounce, *n);
+
+	if (!ret || *n == 1)
+		return ret;
+	for (uint32_t i = 1; i < *n; i++)
+		em_word_release(s->wp + i, EM_SWAPPED, slot + i, 0, 0);
+	*n = 1;
+	return em_store_read(em_engine.store, slot, s->t->bounce, 1);
 }
 
 static enum em_fault_result demand(struct site *s, em_word_t w)
 {
+	struct extmem_range range[EM_PREFETCH_RANGES];
 	em_slot_t slot = em_word_slot(w);
-	uint32_t distance;
-	enum em_fault_result res;
+	uint32_t n = 1, have;
+	size_t nrange;
 	int ret;
 
 	if (!em_word_take(s->wp, &w, EM_FILLING))
 		return EM_FAULT_DONE;
-	distance = em_evict_distance(w);
-	em_charge(s->t, 1);
+	nrange = em_host_prefetch(s->t, s->r, s->addr, 1, s->write, false, range);
+	if (nrange)
+		n = claim_following(s, slot, &range[0]);
 	/* Before our own read, so that both are under way together. */
-	em_host_prefetch(s->t, s->r, s->addr, 1, s->write, false);
-	ret = em_store_read(em_engine.store, slot, s->t->bounce, 1);
+	em_host_prefetch_queue(range, nrange);
+	em_charge(s->t, n);
+	have = n;
+	ret = read_pages(s, slot, &n);
+	em_uncharge(have - n);
 	if (ret) {
 		complain(s, slot, ret);
 		em_word_release(s->wp, EM_FAILED, slot, 0, 0);
 		em_uncharge(1);
 		return EM_FAULT_FAILED;
 	}
-	em_stat_add(bytes_read, EM_PAGE_SIZE);
-	res = map_read_page(s, s->t->bounce, slot);
-	if (res != EM_FAULT_DONE)
-		return res;
-	em_event(s->addr, EXTMEM_EV_SWAP_IN, distance);
+	em_stat_add(bytes_read, n * EM_PAGE_SIZE);
+	have = map_read(s, n, wp_available() ? s->write : n, slot, &ret);
+	em_uncharge(n - have);
+	if (!have)
+		return fill_error(ret);
 	em_stat_inc(faults_major);
-	em_stat_inc(pages_in);
+	em_stat_add(pages_in, have);
 	region_inc(s, faults_major);
-	region_inc(s, pages_in);
+	__atomic_fetch_add(&s->r->stats.pages_in, have, __ATOMIC_RELAXED);
 	return EM_FAULT_DONE;
 }
 
@@ -216,7 +284,9 @@ static void publish_staged(struct site *s, struct em_chunk *c, uint32_t pos, uin
 static enum em_fault_result map_staged(struct site *s, em_word_t w)
 {
 	uint32_t frame = em_word_slot(w), pos = em_stage_pos(frame), n, nw, done = 0, done2 = 0;
+	struct extmem_range range[EM_PREFETCH_RANGES];
 	struct em_chunk *c = em_stage_chunk(frame);
+	size_t nrange;
 	const char *src = c->frame + pos * EM_PAGE_SIZE;
 	int ret;
 
@@ -224,8 +294,10 @@ static enum em_fault_result map_staged(struct site *s, em_word_t w)
 		return EM_FAULT_DONE;
 	n = claim_staged(s, frame, c->n - pos);
 	em_charge(s->t, n);
-	/* A writer that writes page after page gets the whole run writable; one write gets one page. */
-	nw = !wp_available() ? n : !s->write ? 0 : s->t->last_hit_write ? n : 1;
+	/* Who has been writing page after page gets the whole run writable; one write gets one page. */
+	nw = !wp_available() || s->t->rmw ? n : s->write;
+	if (s->t->rmw)
+		s->t->rmw--; /* now and then a protected run asks whether it is still so */
 	ret = nw ? em_uffd_copy(s->addr, src, nw, false, &done) : 0;
 	if (!ret && n > nw)
 		ret = em_uffd_copy(s->addr + nw * EM_PAGE_SIZE, src + nw * EM_PAGE_SIZE, n - nw, true,
@@ -242,32 +314,63 @@ static enum em_fault_result map_staged(struct site *s, em_word_t w)
 	if (!done)
 		return fill_error(ret);
 	em_stage_put(c, done);
-	s->t->last_hit_write = s->write;
 	em_stat_inc(faults_prefetch_hit);
 	em_stat_add(prefetched_used, done);
 	em_stat_add(pages_in, done);
 	region_inc(s, faults_prefetch_hit);
 	__atomic_fetch_add(&s->r->stats.pages_in, done, __ATOMIC_RELAXED);
-	em_host_prefetch(s->t, s->r, s->addr, done, s->write, true);
+	nrange = em_host_prefetch(s->t, s->r, s->addr, done, s->write, true, range);
+	em_host_prefetch_queue(range, nrange);
 	return EM_FAULT_DONE;
 }
 
 /* ---- write protection --------------------------------------------------------------------- */
 
-/* The page is ours (UPGRADE) until the protection is really gone: were it DIRTY before, reclaim
-   could protect and write it again, and a late lift would let a write slip past the copy. */
+/* The clean pages behind the one that is written, if the thread writes one after the other: 2, 4 ... 16. */
+static uint32_t claim_clean(struct site *s, em_slot_t *slot)
+{
+	struct em_run *run = &s->t->upgrade;
+	uint32_t left = EM_BLOCK_PAGES - (uint32_t)(s->wp - s->b->word), n = 1, max = 1;
+
+	if (run->next == s->addr)
+		max = run->pages * 2 < UPGRADE_RUN_MAX ? run->pages * 2 : UPGRADE_RUN_MAX;
+	if (max > left)
+		max = left;
+	for (; n < max; n++) {
+		em_word_t w = em_word_load(s->wp + n);
+
+		if (!em_word_is_free(w) || em_word_state(w) != EM_CLEAN)
+			break;
+		slot[n] = em_word_slot(w);
+		if (!em_word_take_slot(s->wp + n, &w, EM_UPGRADE, EM_SLOT_NONE))
+			break;
+	}
+	run->next = s->addr + n * EM_PAGE_SIZE;
+	run->pages = n;
+	if (n >= UPGRADE_RUN_MAX / 2)
+		s->t->rmw = RMW_RUNS;
+	return n;
+}
+
+/* The pages are ours (UPGRADE) until the protection is really gone: were they DIRTY before, reclaim
+   could protect and write them again, and a late lift would let a write slip past the copy. */
 static enum em_fault_result upgrade(struct site *s, em_word_t w)
 {
 	enum em_state from = em_word_state(w);
-	em_slot_t slot = em_word_slot(w);
+	em_slot_t slot[UPGRADE_RUN_MAX] = { em_word_slot(w) };
+	uint32_t n = 1;
 
 	if (!em_word_take_slot(s->wp, &w, EM_UPGRADE, EM_SLOT_NONE))
 		return EM_FAULT_DONE;
-	em_uffd_protect(s->addr, EM_PAGE_SIZE, false);
-	em_word_release(s->wp, EM_DIRTY, EM_SLOT_NONE, EM_W_MAYBE_WP, 0);
 	if (from == EM_CLEAN)
-		em_slots_free(em_engine.store, slot);
-	em_event(s->addr, EXTMEM_EV_WRITE, 0);
+		n = claim_clean(s, slot);
+	em_uffd_protect(s->addr, n * EM_PAGE_SIZE, false);
+	for (uint32_t i = 0; i < n; i++) {
+		em_word_release(s->wp + i, EM_DIRTY, EM_SLOT_NONE, EM_W_MAYBE_WP, 0);
+		if (from == EM_CLEAN)
+			em_slots_free(em_engine.store, slot[i]);
+		em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_WRITE, 0);
+	}
 	em_stat_inc(faults_write_protect);
 	region_inc(s, faults_write_protect);
 	return EM_FAULT_DONE;

@@ -232,10 +232,9 @@ void em_host_tick(uint64_t now_ns)
 
 /* ---- prefetching ------------------------------------------------------------------------------ */
 
-void em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_t addr,
-		      uint32_t npages, bool write, bool hit)
+size_t em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_t addr,
+			uint32_t npages, bool write, bool hit, struct extmem_range *out)
 {
-	struct extmem_range range[4];
 	struct extmem_fault f = {
 		.page = addr >> EM_PAGE_SHIFT,
 		.npages = npages,
@@ -246,10 +245,15 @@ void em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_t 
 		.region_end = r->end >> EM_PAGE_SHIFT,
 		.window_max = em_stage_window_max(),
 	};
-	size_t n = host.pf->fault(host.pf_state, &t->stream, &f, range, 4);
 
+	return host.pf->fault(host.pf_state, &t->stream, &f, out, EM_PREFETCH_RANGES);
+}
+
+void em_host_prefetch_queue(const struct extmem_range *range, size_t n)
+{
 	for (size_t i = 0; i < n; i++)
-		em_service_prefetch(range[i].first, range[i].npages);
+		if (range[i].npages)
+			em_service_prefetch(range[i].first, range[i].npages);
 }
 
 void em_host_wasted(uintptr_t addr, uint32_t npages)

@@ -58,7 +58,7 @@ struct em_thread *em_thread_self(void)
 	if (!t) {
 		t = em_meta_alloc(sizeof(*t));
 		if (t) {
-			t->bounce = em_meta_alloc(1 << 15);
+			t->bounce = em_meta_alloc(EM_BOUNCE_PAGES * EM_PAGE_SIZE);
 			t->used = 1;
 			t->tid = (int)em_sys_gettid();
 			t->next = em_thread_first();
@@ -80,9 +80,9 @@ struct em_thread *em_thread_self(void)
 static void context_reset(struct em_thread *t)
 {
 	t->nhazards = 0;
-	t->touch_next = 0;
-	t->touch_run = 0;
-	t->last_hit_write = 0;
+	em_memzero(t->touch, sizeof(t->touch));
+	em_memzero(&t->upgrade, sizeof(t->upgrade));
+	t->rmw = 0;
 	t->refused_addr = 0;
 	t->app_alt_sp = t->app_alt_size = 0;
 	t->app_alt_flags = 0;
