@@ -96,13 +96,14 @@ static bool start_prefetch(void)
 	return progress;
 }
 
-static void finish_batch(struct em_batch *b)
+static uint32_t finish_batch(struct em_batch *b)
 {
 	uint32_t n = b->n, gone = em_batch_finish(b);
 
 	sv.leaving -= n;
 	em_stat_add(evictions_background, gone);
 	sv.free[sv.nfree++] = b;
+	return gone;
 }
 
 static bool start_reclaim(void)
@@ -118,12 +119,16 @@ static bool start_reclaim(void)
 			sv.free[sv.nfree++] = b;
 			break;
 		}
-		progress = true;
 		sv.leaving += b->n;
 		if (!b->nio) {
-			finish_batch(b);
+			/* Nothing could be had: all victims are locked or held.  Whoever has them may be
+			   waiting for what is in flight here, so no second attempt before that. */
+			if (!finish_batch(b))
+				break;
+			progress = true;
 			continue;
 		}
+		progress = true;
 		for (uint32_t i = 0, nio = b->nio; i < nio; i++)
 			submit(&b->io[i]);
 	}
