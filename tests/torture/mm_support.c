@@ -208,12 +208,15 @@ static bool wanted(int argc, char **argv, const char *name)
 
 int mm_run(int argc, char **argv, const struct mm_test *const *groups)
 {
+	bool list = argc == 2 && strcmp(argv[1], "--list") == 0;
 	unsigned n = 0, bad = 0;
 	const struct mm_test *t;
 
 	for (; *groups; groups++)
 		for (t = *groups; t->name; t++) {
-			if (!wanted(argc, argv, t->name))
+			if (list)
+				puts(t->name);
+			if (list || !wanted(argc, argv, t->name))
 				continue;
 			failed_file = skipped = NULL;
 			t->run();
@@ -223,6 +226,8 @@ int mm_run(int argc, char **argv, const struct mm_test *const *groups)
 			       skipped ? " # SKIP " : "", skipped ? skipped : "");
 			fflush(stdout);
 		}
+	if (list)
+		return 0;
 	printf("1..%u\n", n);
 	return bad || !n;
 }
