@@ -162,7 +162,7 @@ static int chaos(bool write, em_slot_t slot, uint32_t n)
 	case 0:
 		return 512;
 	case 1:
-		return 4096 * (1 + (int)((uint32_t)rand_r(&chaos_seed) % n));
+		return 4096 * (1 + (int)((uint32_t)rand_r(&chaos_seed) % (n ? n : 1)));
 	case 2:
 		usleep(100);
 	}
