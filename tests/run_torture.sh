@@ -72,7 +72,7 @@ each() { # name program
 	wanted "$name" || return
 	: >"$work/log"
 	for test in $("$program" --list); do
-		as_user env TMPDIR="$work" ${mask:+EXTMEM_MASK="$mask"} timeout -s KILL 20 \
+		as_user env TMPDIR="$work" ${mask:+EXTMEM_MASK="$mask"} timeout -s KILL 40 \
 			"$extmem" run $opts --swap "$work" -- "$program" "$test" >"$work/one" 2>&1
 		status=$?
 		[ $status = 0 ] && continue
@@ -98,7 +98,7 @@ matrix() {
 				for mask in "" uring; do
 					opts="--dram 2M --delivery $delivery --policy $policy"
 					opts="$opts --prefetch $prefetch"
-					torture "$delivery $policy $prefetch ${mask:+plain}"
+					torture "$delivery $policy $prefetch${mask:+ plain}"
 				done
 			done
 		done
