@@ -12,10 +12,28 @@
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* 6.13; the pages are discarded as well */
+#endif
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #define MADV_PAGEOUT 21
 #endif
+
+/* The kernel goes mapping by mapping and stops at one that it refuses (mlock): what lies before that is
+   gone.  Returns where that is. */
+static uintptr_t discarded_upto(uintptr_t addr, uintptr_t end, int advice)
+{
+	uintptr_t a = addr;
+	long ret;
+
+	for (; a < end; a += EM_PAGE_SIZE) {
+		ret = em_sys_madvise((void *)a, EM_PAGE_SIZE, advice);
+		if (ret && ret != -ENOMEM)
+			break;
+	}
+	return a;
+}
 
 /* DONTNEED, and FREE too: the manual page allows the pages to be gone at any time after it. */
 static long discard(uintptr_t addr, uintptr_t end, int advice)
@@ -26,11 +44,16 @@ static long discard(uintptr_t addr, uintptr_t end, int advice)
 	em_range_enter(&op);
 	ret = em_range_lock(&op, addr, end);
 	if (!ret) {
-		ret = em_sys_madvise((void *)addr, end - addr,
-				     advice == MADV_FREE ? MADV_DONTNEED : advice);
+		uintptr_t upto = end;
+
+		if (advice == MADV_FREE)
+			advice = MADV_DONTNEED;
+		ret = em_sys_madvise((void *)addr, end - addr, advice);
 		/* ENOMEM: there are holes in the range, the rest was done all the same. */
-		em_range_finish(&op, addr, end,
-				ret == 0 || ret == -ENOMEM ? EM_RANGE_DISCARD : EM_RANGE_KEEP);
+		if (ret && ret != -ENOMEM)
+			upto = discarded_upto(addr, end, advice);
+		em_range_finish(&op, addr, upto, EM_RANGE_DISCARD);
+		em_range_finish(&op, upto, end, EM_RANGE_KEEP);
 	}
 	em_range_leave(&op);
 	return ret;
@@ -137,6 +160,30 @@ static long populate(uintptr_t addr, uintptr_t end, int advice)
 	return ret;
 }
 
+/* Memory whose fate at fork the kernel decides: it is given back to the kernel for good, since a child would
+   find what is in the store instead of zeros. */
+static long release_and_advise(uintptr_t addr, uintptr_t end, int advice)
+{
+	uint64_t most = (uint64_t)em_budget.limit * 3 / 4 * EM_PAGE_SIZE;
+	struct em_range_op op;
+	long ret;
+
+	if (end - addr > most)
+		return -ENOMEM;
+	ret = em_range_pin(addr, end - addr);
+	if (ret)
+		return ret;
+	em_range_enter(&op);
+	ret = em_range_lock(&op, addr, end);
+	if (!ret) {
+		em_range_unregister(addr, end);
+		em_range_finish(&op, addr, end, EM_RANGE_UNMAP);
+		ret = em_sys_madvise((void *)addr, end - addr, advice);
+	}
+	em_range_leave(&op);
+	return ret;
+}
+
 long em_range_madvise(uintptr_t addr, size_t len, int advice)
 {
 	uintptr_t end = em_page_up(addr + len);
@@ -147,6 +194,7 @@ long em_range_madvise(uintptr_t addr, size_t len, int advice)
 	case MADV_DONTNEED:
 	case MADV_DONTNEED_LOCKED:
 	case MADV_FREE:
+	case MADV_GUARD_INSTALL:
 		return discard(addr, end, advice);
 	case MADV_NORMAL:
 	case MADV_SEQUENTIAL:
@@ -161,9 +209,7 @@ long em_range_madvise(uintptr_t addr, size_t len, int advice)
 	case MADV_POPULATE_WRITE:
 		return populate(addr, end, advice);
 	case MADV_WIPEONFORK:
-	case MADV_KEEPONFORK:
-		em_engine.wipe_on_fork = true;
-		break;
+		return release_and_advise(addr, end, advice);
 	default:
 		break;
 	}

@@ -426,7 +426,6 @@ struct em_engine {
 	bool active;
 	uint64_t min_map;
 	bool lock_future;	/* mlockall(MCL_FUTURE): new mappings are not managed */
-	bool wipe_on_fork;	/* some range has MADV_WIPEONFORK */
 };
 extern struct em_engine em_engine;
 

@@ -120,8 +120,12 @@ static char *put_number(char *p, uint64_t v, unsigned base)
 
 void em_say_io_error(const char *what, uintptr_t addr, em_slot_t slot, int err)
 {
+	static uint32_t told; /* a store that fails does so for every page */
 	char line[200], *p = line;
 	struct em_region *r = em_range_region_at(addr);
+
+	if (__atomic_fetch_add(&told, 1, __ATOMIC_RELAXED) >= 16)
+		return;
 
 	p = put_text(p, "extmem: swap ");
 	p = put_text(p, what);

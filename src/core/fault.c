@@ -129,15 +129,6 @@ static enum em_fault_result first_touch(struct site *s, em_word_t w)
 
 /* ---- swap-in ------------------------------------------------------------------------ */
 
-static void complain(const struct site *s, em_slot_t slot, int err)
-{
-	static uint32_t told;
-
-	em_stat_inc(io_errors);
-	if (__atomic_fetch_add(&told, 1, __ATOMIC_RELAXED) < 8)
-		em_say_io_error("read", s->addr, slot, err);
-}
-
 /* In a stream the pages that follow come with the one that is missed, in one read, as far as their
    slots do: the prefetcher has named them, and they are taken off its range. */
 static uint32_t claim_following(struct site *s, em_slot_t slot, struct extmem_range *range)
@@ -228,7 +219,8 @@ static enum em_fault_result demand(struct site *s, em_word_t w)
 	ret = read_pages(s, slot, &n);
 	em_uncharge(have - n);
 	if (ret) {
-		complain(s, slot, ret);
+		em_stat_inc(io_errors);
+		em_say_io_error("read", s->addr, slot, ret);
 		em_word_release(s->wp, EM_FAILED, slot, 0, 0);
 		em_uncharge(1);
 		return EM_FAULT_FAILED;

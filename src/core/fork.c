@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "meta.h"
 #include "range.h"
 #include "sys.h"
 
@@ -70,6 +71,16 @@ static void child_block(void *arg, uintptr_t start, uintptr_t end, struct em_blo
 	}
 }
 
+/* The alternate stack comes along with the fork, the pins of mlock do not. */
+static void pin_alternate_stack(void)
+{
+	stack_t ss;
+
+	if (em_syscall2(SYS_sigaltstack, NULL, &ss) == 0 && !(ss.ss_flags & SS_DISABLE) &&
+	    em_space_may_manage((uintptr_t)ss.ss_sp, ss.ss_size))
+		em_range_pin((uintptr_t)ss.ss_sp, ss.ss_size);
+}
+
 /* If this fails, missing pages of the child would read as zeros: better no child. */
 static void child_start(struct em_thread *t)
 {
@@ -85,6 +96,7 @@ static void child_start(struct em_thread *t)
 		em_panic("extmem: fork: the child cannot use the store\n");
 	em_space_walk(0, 1ul << EM_ADDR_BITS, &v);
 	register_run(&c);
+	pin_alternate_stack();
 	if (em_engine.opt.delivery == EM_DELIVERY_THREAD &&
 	    em_handlers_start(em_engine.opt.delivery_threads))
 		em_panic("extmem: fork: the child gets no handler thread\n");
@@ -99,7 +111,10 @@ long em_fork(long nr, const long *arg)
 	em_gate_close(op.t);
 	ret = em_store_fork_prepare(em_engine.store);
 	if (!ret) {
+		/* A thread that is being made allocates its context outside any section. */
+		em_meta_lock();
 		ret = em_syscall6(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+		em_meta_unlock();
 		if (ret == 0) {
 			child_start(op.t);
 		} else {

@@ -98,7 +98,9 @@ static void unmap_locked(void *p, size_t bytes)
 {
 	struct free_run *r = p;
 
-	em_sys_madvise(p, bytes, MADV_DONTNEED);
+	/* Refused for memory that mlockall has locked. */
+	if (em_sys_madvise(p, bytes, MADV_DONTNEED))
+		em_memzero(p, bytes);
 	r->bytes = bytes;
 	r->next = meta.runs;
 	meta.runs = r;
@@ -186,6 +188,16 @@ void em_meta_free(void *p, size_t bytes)
 	em_mutex_lock(&meta.lock);
 	n->next = meta.free[shift];
 	meta.free[shift] = n;
+	em_mutex_unlock(&meta.lock);
+}
+
+void em_meta_lock(void)
+{
+	em_mutex_lock(&meta.lock);
+}
+
+void em_meta_unlock(void)
+{
 	em_mutex_unlock(&meta.lock);
 }
 

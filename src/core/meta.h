@@ -19,6 +19,9 @@ void *em_meta_alloc(size_t bytes);
 void em_meta_free(void *p, size_t bytes);
 /* Addresses of more than 16 KiB for mappings of the caller's, never given back and not counted as memory. */
 void *em_meta_alloc_addresses(size_t bytes);
+/* Around fork: no other thread is inside the allocator. */
+void em_meta_lock(void);
+void em_meta_unlock(void);
 /* Bytes held from the kernel now. */
 uint64_t em_meta_bytes(void);
 

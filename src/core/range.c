@@ -200,6 +200,46 @@ int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind)
 	return ret;
 }
 
+/* ---- registration of what is managed already ------------------------------------------ */
+
+struct registration {
+	bool on;
+	int err;
+};
+
+static void register_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	struct registration *r = arg;
+	uintptr_t a = start, run;
+
+	while (a < end && !r->err) {
+		for (run = a; run < end && em_range_region_at(run); run += EM_PAGE_SIZE)
+			;
+		if (run > a)
+			r->err = r->on ? em_uffd_register(a, run - a) : em_uffd_unregister(a, run - a);
+		a = run > a ? run : a + EM_PAGE_SIZE;
+	}
+}
+
+static int set_registration(uintptr_t start, uintptr_t end, bool on)
+{
+	struct registration r = { .on = on };
+	struct em_span_visit v = { register_block, &r };
+
+	em_space_walk(start, end, &v);
+	return r.err;
+}
+
+int em_range_register(uintptr_t start, uintptr_t end)
+{
+	return set_registration(start, end, true);
+}
+
+int em_range_unregister(uintptr_t start, uintptr_t end)
+{
+	return set_registration(start, end, false);
+}
+
 /* ---- mmap, munmap, brk ------------------------------------------------------------------------- */
 
 long em_range_munmap(uintptr_t addr, size_t len)

@@ -35,6 +35,11 @@ void em_range_finish(struct em_range_op *op, uintptr_t start, uintptr_t end,
 /* Registers and adds a fresh range. 0 or -errno; on failure it is left unmanaged. */
 int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind);
 
+/* Registers (unregisters) with userfaultfd the managed pages of a range; unregistering lifts their write
+   protection. 0 or -errno. */
+int em_range_register(uintptr_t start, uintptr_t end);
+int em_range_unregister(uintptr_t start, uintptr_t end);
+
 /* Frees what a LOCKED page holds (w: its word): slot, frame; 1 if it was resident. */
 uint32_t em_range_free_content(uintptr_t addr, em_word_t w);
 

@@ -19,6 +19,7 @@
 
 #include "lift.h"
 #include "meta.h"
+#include "range.h"
 #include "sys.h"
 
 enum { GAP_PAGES = 32 }; /* protecting a page in between costs 0.1-0.17 us, another ioctl 1-24 */
@@ -120,6 +121,15 @@ static void respect_hazards(struct em_batch *b, struct em_hazard_view *hv)
 
 /* ---- unmapping ------------------------------------------------------------------------- */
 
+static void count_region(const struct em_victim *v, enum victim_kind kind)
+{
+	struct em_region *r = em_range_region_at(v->addr);
+
+	if (r)
+		__atomic_fetch_add(kind == V_CLEAN ? &r->stats.pages_dropped_clean : &r->stats.pages_out,
+				   1, __ATOMIC_RELAXED);
+}
+
 /* Collects the victims in DROPPING into runs, unmaps them, publishes them as SWAPPED. */
 static uint32_t drop(struct em_batch *b, enum victim_kind kind)
 {
@@ -153,6 +163,7 @@ static uint32_t drop(struct em_batch *b, enum victim_kind kind)
 		if (ok[k]) {
 			em_word_release(v->wp, EM_SWAPPED, v->slot, EM_W_STAMP, stamp);
 			em_event(v->addr, EXTMEM_EV_EVICTED, 0);
+			count_region(v, kind);
 			gone++;
 		} else {
 			/* Locked into memory behind our back (mlockall): it stays. */
@@ -284,6 +295,15 @@ static void protect(struct em_batch *b, const struct em_hazard_view *hv)
 
 /* ---- writing ---------------------------------------------------------------------------- */
 
+static void tell_full(void)
+{
+	static uint32_t told;
+
+	if (!__atomic_exchange_n(&told, 1, __ATOMIC_RELAXED))
+		em_say("extmem: the swap store is full: what is dirty stays in memory, over the budget "
+		       "if need be; give it more room with --swap\n");
+}
+
 /* Slots for the dirty victims, in address order.  Without room in the store the rest stays. */
 static void assign_slots(struct em_batch *b)
 {
@@ -300,6 +320,7 @@ static void assign_slots(struct em_batch *b)
 		if (!have)
 			have = em_slots_alloc(em_engine.store, want, &next);
 		if (!have) {
+			tell_full();
 			let_go(v);
 			want--;
 			continue;

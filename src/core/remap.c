@@ -86,8 +86,10 @@ static void move_page(struct move *m, struct em_block *b, uintptr_t a)
 	if (em_word_state(moved) == EM_DIRTY)
 		em_event(to, EXTMEM_EV_FIRST_TOUCH, 1);
 	/* The content has left the old address: nothing to free there any more. */
-	__atomic_store_n(wp, (w & (EM_W_SEG | EM_W_LOCKED | EM_W_WAITERS)) | EM_ABSENT,
-			 __ATOMIC_RELEASE);
+	while (!__atomic_compare_exchange_n(
+		wp, &w, (w & (EM_W_SEG | EM_W_LOCKED | EM_W_WAITERS)) | EM_ABSENT, false,
+		__ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE))
+		; /* somebody may begin to wait meanwhile */
 }
 
 static void move_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
@@ -112,42 +114,13 @@ static void unprotected_block(void *arg, uintptr_t start, uintptr_t end, struct 
 	}
 }
 
-struct registration {
-	bool on;
-	int err;
-};
-
-static void register_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
-{
-	struct registration *r = arg;
-	uintptr_t a = start, run;
-
-	while (a < end && !r->err) {
-		for (run = a; run < end && em_range_region_at(run); run += EM_PAGE_SIZE)
-			;
-		if (run > a)
-			r->err = r->on ? em_uffd_register(a, run - a) : em_uffd_unregister(a, run - a);
-		a = run > a ? run : a + EM_PAGE_SIZE;
-	}
-}
-
-/* Registers, or unregisters, the managed pages of a range. */
-static int set_registration(uintptr_t start, uintptr_t end, bool on)
-{
-	struct registration r = { .on = on };
-	struct em_span_visit v = { register_block, &r };
-
-	em_space_walk(start, end, &v);
-	return r.err;
-}
-
 /* The range stays where it is: registered as before, clean pages dirty. */
 static void register_again(const struct mremap_call *c)
 {
 	struct em_span_visit v = { unprotected_block, NULL };
 
 	em_space_walk(c->old, c->old + c->old_len, &v);
-	if (set_registration(c->old, c->old + c->old_len, true))
+	if (em_range_register(c->old, c->old + c->old_len))
 		em_panic("extmem: mremap: memory cannot be registered again\n");
 }
 
@@ -166,7 +139,7 @@ static void finish_moved(struct em_range_op *op, const struct mremap_call *c)
 	add_absent(&m, c->to + c->new_len);
 	if (m.err)
 		em_panic("extmem: mremap: no memory for page descriptors\n");
-	if ((c->flags & MREMAP_DONTUNMAP) && set_registration(c->old, c->old + c->old_len, true))
+	if ((c->flags & MREMAP_DONTUNMAP) && em_range_register(c->old, c->old + c->old_len))
 		em_panic("extmem: mremap: memory cannot be registered again\n");
 	em_range_finish(op, c->old, c->old + c->old_len,
 			c->flags & MREMAP_DONTUNMAP ? EM_RANGE_DISCARD : EM_RANGE_UNMAP);
@@ -197,8 +170,38 @@ static bool manages(const struct mremap_call *c)
 	       em_range_region_at(c->old + c->old_len - EM_PAGE_SIZE);
 }
 
-/* A mapping that was too small to manage has grown (realloc): from now on it is managed.  What is mapped
-   already is found when a system call needs it, or never; it is less than min_map. */
+/* Pages that were there before their mapping was adopted become known: dirty, and charged. */
+static void adopt_present(struct em_range_op *op, uintptr_t start, uintptr_t end)
+{
+	unsigned char present[256];
+	const size_t step = sizeof(present) * EM_PAGE_SIZE;
+
+	for (uintptr_t a = start; a < end; a += step) {
+		size_t n = end - a < step ? end - a : step;
+		uint32_t found = 0;
+
+		if (em_syscall3(SYS_mincore, a, n, present))
+			return;
+		for (size_t i = 0; i < n / EM_PAGE_SIZE; i++) {
+			uintptr_t page = a + i * EM_PAGE_SIZE;
+			bool nomem;
+			em_word_t *wp, w;
+
+			if (!(present[i] & 1) || !em_space_block(page, &nomem))
+				continue;
+			wp = em_space_word(page);
+			w = em_word_load(wp);
+			if (em_word_state(w) != EM_ABSENT || !em_word_take(wp, &w, EM_FILLING))
+				continue;
+			em_word_release(wp, EM_DIRTY, EM_SLOT_NONE, 0, EM_W_MAYBE_WP);
+			em_event(page, EXTMEM_EV_FIRST_TOUCH, 1);
+			found++;
+		}
+		em_charge(op->t, found);
+	}
+}
+
+/* A mapping that was too small to manage has grown (realloc): from now on it is managed. */
 static bool grows_into_ours(const struct mremap_call *c)
 {
 	return c->new_len >= em_engine.min_map && c->old_len < em_engine.min_map &&
@@ -243,8 +246,8 @@ static void finish(struct em_range_op *op, struct mremap_call *c, bool managed, 
 		finish_in_place(op, c);
 	else if (managed)
 		finish_moved(op, c);
-	else if (grown)
-		em_range_adopt(c->to, c->to + c->new_len, EM_REGION_MMAP);
+	else if (grown && !em_range_adopt(c->to, c->to + c->new_len, EM_REGION_MMAP))
+		adopt_present(op, c->to, c->to + c->old_len);
 }
 
 static long remap(struct mremap_call *c)
@@ -263,7 +266,7 @@ static long remap(struct mremap_call *c)
 			em_range_finish(&op, c->old, c->old + c->old_len, EM_RANGE_KEEP);
 	}
 	if (!ret && managed && may_move(c) &&
-	    set_registration(c->old, c->old + c->old_len, false))
+	    em_range_unregister(c->old, c->old + c->old_len))
 		em_panic("extmem: mremap: memory cannot be unregistered\n");
 	if (!ret) {
 		ret = em_syscall5(SYS_mremap, c->old, c->old_len, c->new_len, c->flags, c->addr);

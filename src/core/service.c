@@ -235,6 +235,9 @@ static void start(void)
 {
 	uint32_t none = 0;
 
+	/* In a vfork child it would be a thread of the child, and die with it while it owns pages. */
+	if (em_sys_getpid() != em_engine.pid)
+		return;
 	if (!__atomic_compare_exchange_n(&sv.state, &none, 1, false, __ATOMIC_ACQ_REL,
 					 __ATOMIC_ACQUIRE))
 		return;

@@ -6,6 +6,7 @@
  */
 #include "core.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -30,11 +31,22 @@ struct em_thread *em_thread_first(void)
 	return __atomic_load_n(&threads, __ATOMIC_ACQUIRE);
 }
 
+/* em_thread.used: 0 free, 1 in use, or on its way out: the thread still has a few instructions to go, on
+   which it may take an upcall on the context's alternate stack. */
+enum { EXITING = 2 };
+
+static bool is_gone(int tid)
+{
+	return em_syscall3(SYS_tgkill, em_engine.pid, tid, 0) == -ESRCH;
+}
+
 static struct em_thread *recycle(int tid)
 {
 	for (struct em_thread *t = em_thread_first(); t; t = t->next) {
-		uint32_t unused = 0;
+		uint32_t unused = __atomic_load_n(&t->used, __ATOMIC_ACQUIRE);
 
+		if (unused == 1 || (unused == EXITING && !is_gone(t->tid)))
+			continue;
 		if (__atomic_compare_exchange_n(&t->used, &unused, 1, false, __ATOMIC_ACQ_REL,
 						__ATOMIC_RELAXED)) {
 			t->tid = tid;
@@ -98,8 +110,7 @@ void em_thread_exit(void)
 	if (!t)
 		return;
 	context_reset(t);
-	self = NULL;
-	__atomic_store_n(&t->used, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&t->used, EXITING, __ATOMIC_RELEASE);
 }
 
 /* ---- engine sections and the gate --------------------------------------------- */
@@ -108,10 +119,15 @@ void em_enter(struct em_thread *t, bool block_signals)
 {
 	uint64_t all = ~0ull;
 
-	if (t->depth++)
+	if (t->depth) {
+		t->depth++;
 		return;
+	}
+	/* Blocked first: a handler that came while depth is 1 already would run the program's code
+	   as if inside a section. */
 	if (block_signals)
 		em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &t->saved_mask, sizeof(all));
+	t->depth = 1;
 	for (;;) {
 		__atomic_fetch_add(&t->section, 1, __ATOMIC_SEQ_CST);
 		if (!__atomic_load_n(&gate, __ATOMIC_SEQ_CST))
@@ -259,9 +275,23 @@ void em_retire_poll(void)
 /*
  * A range whose call never returned (siglongjmp out of a handler that interrupted it,
  * exec in a vfork child) is recognised by its stack pointer: the frames of live calls lie above the
- * current one.  Calls on another stack (alternate signal stack, fibers) are left
- * alone when they are far away.
+ * current one.  Calls on another stack are left alone: the alternate signal stack, whose handler may
+ * have interrupted a call that goes on afterwards, and fibers when they are far away.
  */
+static bool on_other_stack(uintptr_t a, uintptr_t b)
+{
+	stack_t ss;
+	uintptr_t base;
+
+	if (em_syscall2(SYS_sigaltstack, NULL, &ss) < 0)
+		return true;
+	/* None, in upcall mode: SS_AUTODISARM has hidden the one that we are on. */
+	if (ss.ss_flags & SS_DISABLE)
+		return em_engine.opt.delivery == EM_DELIVERY_UPCALL;
+	base = (uintptr_t)ss.ss_sp;
+	return b - base < ss.ss_size && a - base >= ss.ss_size;
+}
+
 uint32_t em_hazard_begin(struct em_thread *t, uintptr_t sp)
 {
 	if (t->in_vfork && em_sys_gettid() == t->tid) {
@@ -272,7 +302,7 @@ uint32_t em_hazard_begin(struct em_thread *t, uintptr_t sp)
 	while (t->nhazards) {
 		const struct em_hazard *h = &t->hazard[t->nhazards - 1];
 
-		if (h->sp > sp || sp - h->sp > (64ul << 20))
+		if (h->sp > sp || sp - h->sp > (64ul << 20) || on_other_stack(h->sp, sp))
 			break;
 		__atomic_store_n(&t->nhazards, t->nhazards - 1, __ATOMIC_RELEASE);
 	}
@@ -295,10 +325,14 @@ void em_hazard_push(struct em_thread *t, uintptr_t addr, size_t len, uintptr_t s
 		return;
 	}
 	h = &t->hazard[mark];
+	/* A signal handler may push and pop in this very place until it is ours for sure. */
+	do {
+		__atomic_store_n(&h->sp, sp, __ATOMIC_RELAXED);
+		__atomic_store_n(&t->nhazards, mark + 1, __ATOMIC_SEQ_CST);
+	} while (__atomic_load_n(&h->sp, __ATOMIC_RELAXED) != sp ||
+		 __atomic_load_n(&t->nhazards, __ATOMIC_RELAXED) != mark + 1);
 	__atomic_store_n(&h->start, em_page_down(addr), __ATOMIC_RELAXED);
 	__atomic_store_n(&h->end, em_page_up(addr + len), __ATOMIC_RELAXED);
-	h->sp = sp;
-	__atomic_store_n(&t->nhazards, mark + 1, __ATOMIC_RELEASE);
 	/* Pairs with the compare-and-swap before em_hazard_look: either reclaim sees the range, or
 	   the check of the pages that follows sees what reclaim did to them. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);

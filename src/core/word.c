@@ -71,7 +71,8 @@ bool em_word_trylock(em_word_t *wp, em_word_t *w)
 	em_word_t cur = em_word_load(wp);
 
 	do {
-		if (!em_word_is_free(cur)) {
+		/* Never a HOLE: a mapping being made stores into those words without asking. */
+		if (!em_word_is_free(cur) || em_word_state(cur) == EM_HOLE) {
 			*w = cur;
 			return false;
 		}

@@ -5,6 +5,7 @@
  */
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "../core/core.h"
 #include "../core/sys.h"
@@ -52,6 +53,16 @@ static long hold_and_call(struct em_regs *r, const struct em_call *c, const long
 	return ret;
 }
 
+/* A pipe or socket gives what it has: asking it for more after a full piece might wait for ever. */
+static bool gives_all(long nr, long fd)
+{
+	struct stat st;
+
+	if (nr != SYS_read && nr != SYS_readv)
+		return true;
+	return !em_syscall2(SYS_fstat, fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+}
+
 /* read, write and the p- variants: piece after piece until one comes short, as the caller would see it
    from one call.  An error after the first piece is the next call's. */
 static long in_pieces(struct em_regs *r, const struct em_call *c)
@@ -70,7 +81,7 @@ static long in_pieces(struct em_regs *r, const struct em_call *c)
 		arg[1] += ret;
 		if (c->flags & EM_CALL_PIECES_AT)
 			arg[3] += ret;
-	} while (left && ret == arg[2]);
+	} while (left && ret == arg[2] && gives_all(r->nr, arg[0]));
 	return (long)done;
 }
 
@@ -101,7 +112,7 @@ static long vector_in_pieces(struct em_regs *r, const struct em_call *c)
 		if (ret < 0)
 			return done ? done : ret;
 		done += ret;
-		if (ret != one.arg[2])
+		if (ret != one.arg[2] || !gives_all(r->nr, r->arg[0]))
 			break;
 	}
 	return done;
@@ -160,7 +171,9 @@ static int special(struct em_regs *r)
 		r->ret = em_range_mlock(r->nr, (uintptr_t)a[0], (size_t)a[1], a[2]);
 		return EM_HOOK_DONE;
 	case SYS_mlockall:
-		r->ret = raw(r);
+		/* Locked as it is touched: to populate all that is mapped would take the engine's
+		   reservation for metadata in too. */
+		r->ret = em_syscall1(SYS_mlockall, a[0] & MCL_CURRENT ? a[0] | MCL_ONFAULT : a[0]);
 		if (!r->ret && (a[0] & MCL_FUTURE))
 			em_engine.lock_future = true;
 		return EM_HOOK_DONE;

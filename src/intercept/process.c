@@ -3,6 +3,7 @@
  * Processes and descriptors: fork, clone, vfork, exit; close and friends around our own descriptors.
  */
 #include <linux/sched.h>
+#include <signal.h>
 #include <stdbool.h>
 
 #include "../core/core.h"
@@ -91,6 +92,16 @@ static bool is_own_process(void)
 	return em_sys_getpid() == em_engine.pid;
 }
 
+/* The context, and the alternate stack with it, may be somebody else's in a moment: no handler may run on
+   it any more. */
+static void leave_thread(void)
+{
+	uint64_t all = ~0ull;
+
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all));
+	em_thread_exit();
+}
+
 int em_special_process(struct em_regs *r)
 {
 	switch (r->nr) {
@@ -105,7 +116,7 @@ int em_special_process(struct em_regs *r)
 		if (is_own_process() && em_sys_gettid() == em_engine.pid)
 			em_stats_write_file(); /* the main thread may be the last */
 		if (is_own_process())
-			em_thread_exit();
+			leave_thread();
 		return EM_HOOK_RAW;
 	case SYS_exit_group:
 		if (is_own_process())

@@ -27,7 +27,16 @@ static struct {
 
 void em_signals_init(void)
 {
+	uint64_t bus = SIGBUS_BIT, old = 0;
+	struct em_thread *t = em_thread_self();
+
 	em_syscall4(SYS_rt_sigaction, SIGBUS, NULL, &sig.bus, 8);
+	/* Whoever started us may have blocked it. */
+	if (em_engine.opt.delivery != EM_DELIVERY_UPCALL)
+		return;
+	em_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, &bus, &old, 8);
+	if (t)
+		t->sigbus_blocked = old & SIGBUS_BIT;
 }
 
 /* ---- sigaction ------------------------------------------------------------------------- */

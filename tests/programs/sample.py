@@ -67,10 +67,22 @@ def tree(root):
     return seen
 
 
+def resume(pid, native):
+    if not native:
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except OSError:
+            pass
+
+
 def sample(root, processes, native, min_map):
     for pid in tree(root):
         managed = other = 0
         try:
+            # The file is written mapping by mapping; pages that go out of one and come into the next
+            # meanwhile would be counted twice.
+            if not native:
+                os.kill(pid, signal.SIGSTOP)
             for m in mappings(pid):
                 if is_managed(m, native, min_map):
                     managed += m[4]
@@ -78,6 +90,8 @@ def sample(root, processes, native, min_map):
                     other += m[4]
         except (OSError, ValueError):
             continue
+        finally:
+            resume(pid, native)
         p = processes.setdefault(pid, Process())
         p.managed = max(p.managed, managed)
         p.other = max(p.other, other)
