@@ -3,6 +3,7 @@
  * madvise and mlock on managed memory.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include "range.h"
@@ -34,6 +35,11 @@ static uintptr_t discarded_upto(uintptr_t addr, uintptr_t end, int advice)
 	}
 	return a;
 }
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* 6.13 */
+#define MADV_GUARD_REMOVE 103
+#endif
 
 /* DONTNEED, and FREE too: the manual page allows the pages to be gone at any time after it. */
 static long discard(uintptr_t addr, uintptr_t end, int advice)
@@ -214,6 +220,59 @@ long em_range_madvise(uintptr_t addr, size_t len, int advice)
 		break;
 	}
 	return em_sys_madvise((void *)addr, len, advice);
+}
+
+/* ---- process_madvise --------------------------------------------------------------- */
+
+/* Is the descriptor (or the special value) this process?  From its fdinfo, "Pid:\t<n>\n". */
+static bool is_self(int pidfd)
+{
+	char path[40] = "/proc/self/fdinfo/", buf[512];
+	uint64_t pid = 0;
+	size_t n = 18;
+	long fd, got;
+
+	if (pidfd == -10000 || pidfd == -10001 || pidfd == -10002)
+		return true; /* PIDFD_SELF_*, 6.14 */
+	if (pidfd < 0)
+		return false;
+	for (int div = 1000000000; div; div /= 10)
+		if (pidfd >= div || div == 1)
+			path[n++] = (char)('0' + pidfd / div % 10);
+	path[n] = 0;
+	fd = em_syscall4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	got = em_syscall3(SYS_read, fd, buf, sizeof(buf));
+	em_sys_close((int)fd);
+	for (long i = 0; i + 5 < got; i++) {
+		if (buf[i] != 'P' || buf[i + 1] != 'i' || buf[i + 2] != 'd' || buf[i + 3] != ':')
+			continue;
+		for (i += 5; i < got && buf[i] >= '0' && buf[i] <= '9'; i++)
+			pid = pid * 10 + (uint64_t)(buf[i] - '0');
+		return pid == (uint64_t)em_engine.pid;
+	}
+	return false;
+}
+
+/* On ourselves it is madvise range by range; on others the kernel's business. */
+long em_range_process_madvise(const long *arg)
+{
+	const struct iovec *v = (const struct iovec *)arg[1];
+	long done = 0, ret;
+
+	if (!v || arg[2] <= 0 || arg[2] > 1024 || arg[4] || !is_self((int)arg[0]))
+		return em_syscall5(SYS_process_madvise, arg[0], arg[1], arg[2], arg[3], arg[4]);
+	for (long i = 0; i < arg[2]; i++) {
+		if (em_space_may_manage((uintptr_t)v[i].iov_base, v[i].iov_len))
+			ret = em_range_madvise((uintptr_t)v[i].iov_base, v[i].iov_len, (int)arg[3]);
+		else
+			ret = em_syscall5(SYS_process_madvise, arg[0], &v[i], 1, arg[3], 0);
+		if (ret < 0)
+			return done ? done : ret;
+		done += (long)v[i].iov_len;
+	}
+	return done;
 }
 
 /* ---- mlock ------------------------------------------------------------------------- */

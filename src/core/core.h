@@ -193,6 +193,9 @@ struct em_thread {
 	uint32_t touch_victim;
 	struct em_run upgrade;
 	uint32_t rmw; /* mapping runs that will be written too, by experience */
+	uintptr_t again_addr;	/* served, and faulted again: how often in a row */
+	uint32_t again;
+	bool sigbus_pending;	/* sent while the program had it blocked */
 	uintptr_t refused_addr; /* a fault that was not ours, to tell a race from the real thing */
 	struct extmem_stream stream;
 	char *bounce;		/* EM_BOUNCE_PAGES, aligned: target of demand reads */
@@ -273,6 +276,9 @@ enum em_fault_result {
 	EM_FAULT_NOMEM,	     /* the kernel has no memory */
 };
 enum em_fault_result em_fault(struct em_thread *t, uintptr_t addr, bool write);
+/* The kernel faults again and again on a page that the engine thinks is there: somebody has discarded it behind
+   our back.  Puts the two in step. [engine] */
+void em_fault_resync(struct em_thread *t, uintptr_t addr);
 /* Makes every managed page of the range resident in the direction wanted, under a hazard that the
    caller has pushed.  0, -EFAULT (failed page), -ENOMEM. [engine] */
 int em_fault_range(struct em_thread *t, uintptr_t addr, size_t len, bool write);
@@ -412,6 +418,7 @@ long em_range_munmap(uintptr_t addr, size_t len);
 long em_range_brk(uintptr_t addr);
 long em_range_mremap(uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t addr);
 long em_range_madvise(uintptr_t addr, size_t len, int advice);
+long em_range_process_madvise(const long *arg);
 /* Brings the range in and keeps it for good. 0 or -errno. */
 int em_range_pin(uintptr_t addr, size_t len);
 long em_range_mlock(long nr, uintptr_t addr, size_t len, long flags);

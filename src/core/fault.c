@@ -444,6 +444,29 @@ enum em_fault_result em_fault(struct em_thread *t, uintptr_t addr, bool write)
 	return res;
 }
 
+/*
+ * A page thrown away by a system call that we did not see (another process's process_madvise, a site that
+ * could not be patched) is empty, as it would be natively.  If it is mapped after all it
+ * can only be protected.
+ */
+void em_fault_resync(struct em_thread *t, uintptr_t addr)
+{
+	em_word_t *wp = em_space_word(addr), w;
+	uint32_t done;
+
+	if (!wp || !em_word_trylock(wp, &w))
+		return;
+	if (em_word_state(w) == EM_DIRTY || em_word_state(w) == EM_CLEAN) {
+		em_stat_inc(faults_spurious);
+		if (em_uffd_zero(em_page_down(addr), 1, &done) == -EEXIST)
+			em_word_unlock(wp, em_word_state(w) == EM_DIRTY ? EM_W_MAYBE_WP : 0);
+		else
+			em_word_unlock(wp, 0);
+		return;
+	}
+	em_word_unlock(wp, 0);
+}
+
 /* The kernel may read (write) a page under a hazard in exactly these states. */
 static bool usable(em_word_t w, bool write)
 {

@@ -418,8 +418,16 @@ bool em_batch_start(struct em_batch *b, uint32_t want)
 	return pick(b, want, 0) != 0;
 }
 
+static bool is_stolen(const struct em_victim *v)
+{
+	em_word_t w = em_word_load(v->wp);
+
+	return v->kind == V_DIRTY && (em_word_state(w) != EM_WRITEBACK || em_word_slot(w) != v->slot);
+}
+
 /* A gathered write may fail for one page that the kernel cannot read (PROT_NONE): then each goes by
-   itself, through a copy made by the kernel. */
+   itself, through a copy made by the kernel.  A page that was stolen, and perhaps unmapped, meanwhile
+   does not matter. */
 static int write_one_by_one(struct em_batch *b, struct em_io *io)
 {
 	int ret = 0;
@@ -427,8 +435,11 @@ static int write_one_by_one(struct em_batch *b, struct em_io *io)
 	for (uint32_t i = 0; i < b->n && !ret; i++) {
 		struct em_victim *v = &b->v[i];
 
-		if (v->kind == V_DIRTY && v->slot >= io->slot && v->slot < io->slot + io->npages)
-			ret = em_store_write_copied(v->addr, v->slot);
+		if (v->kind != V_DIRTY || v->slot < io->slot || v->slot >= io->slot + io->npages)
+			continue;
+		ret = em_store_write_copied(v->addr, v->slot);
+		if (ret && is_stolen(v))
+			ret = 0;
 	}
 	return ret;
 }

@@ -28,6 +28,21 @@ static bool is_race(struct em_thread *t, uintptr_t addr)
 	return first;
 }
 
+enum { AGAIN_MAX = 16 };
+
+/* The same address served many times in a row: not a race any more. */
+static void note_again(struct em_thread *t, uintptr_t addr)
+{
+	if (t->again_addr != addr) {
+		t->again_addr = addr;
+		t->again = 0;
+	} else if (++t->again % AGAIN_MAX == 0) {
+		em_enter(t, false);
+		em_fault_resync(t, addr);
+		em_leave(t, false);
+	}
+}
+
 static enum em_fault_result serve(struct em_thread *t, uintptr_t addr, bool write)
 {
 	uint64_t start = em_cycles();
@@ -38,6 +53,7 @@ static enum em_fault_result serve(struct em_thread *t, uintptr_t addr, bool writ
 	em_leave(t, false);
 	if (res == EM_FAULT_DONE) {
 		t->refused_addr = 0;
+		note_again(t, addr);
 		em_stats_fault_time(em_cycles_to_ns(em_cycles() - start));
 	}
 	return res;

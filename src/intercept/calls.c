@@ -30,7 +30,7 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	SPECIAL(exit_group), SPECIAL(rt_sigaction), SPECIAL(rt_sigprocmask),
 	SPECIAL(sigaltstack), SPECIAL(rt_sigsuspend), SPECIAL(ppoll), SPECIAL(pselect6),
 	SPECIAL(epoll_pwait), SPECIAL(epoll_pwait2), SPECIAL(close), SPECIAL(close_range),
-	SPECIAL(dup2), SPECIAL(dup3),
+	SPECIAL(dup2), SPECIAL(dup3), SPECIAL(process_madvise),
 
 	/* no pointers */
 	NOPTR(mprotect), NOPTR(lseek), NOPTR(getpid), NOPTR(gettid), NOPTR(getppid),
@@ -61,8 +61,9 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	CALL(splice, 0, OUT(1, 8), OUT(3, 8)),
 	CALL(vmsplice, 0, P(IOV, IN, 1, 2)),
 	CALL(copy_file_range, 0, OUT(1, 8), OUT(3, 8)),
-	CALL(process_vm_readv, 0, P(IOV, OUT, 1, 2), P(IOVHEAD, IN, 3, 4)),
-	CALL(process_vm_writev, 0, P(IOV, IN, 1, 2), P(IOVHEAD, IN, 3, 4)),
+	/* The remote side may be ourselves; if not, the addresses mean nothing here and do no harm. */
+	CALL(process_vm_readv, 0, P(IOV, OUT, 1, 2), P(IOV, IN, 3, 4)),
+	CALL(process_vm_writev, 0, P(IOV, IN, 1, 2), P(IOV, OUT, 3, 4)),
 	CALL(getrandom, 0, OUTBUF(0, 1)),
 	CALL(getdents, 0, OUTBUF(1, 2)),
 	CALL(getdents64, 0, OUTBUF(1, 2)),

@@ -20,7 +20,6 @@ enum em_ptr_how {
 	EM_PTR_STR,	/* zero-terminated */
 	EM_PTR_STRV,	/* NULL-terminated array of strings */
 	EM_PTR_IOV,	/* iovec array of args[size] elements, with what they point to */
-	EM_PTR_IOVHEAD, /* only the array itself */
 	EM_PTR_MSG,	/* msghdr, with what it points to */
 	EM_PTR_MMSG,	/* mmsghdr array of args[size] elements */
 	EM_PTR_FDSET,	/* bitmap of args[0] bits */

@@ -170,6 +170,9 @@ static int special(struct em_regs *r)
 	case SYS_munlock:
 		r->ret = em_range_mlock(r->nr, (uintptr_t)a[0], (size_t)a[1], a[2]);
 		return EM_HOOK_DONE;
+	case SYS_process_madvise:
+		r->ret = em_range_process_madvise(a);
+		return EM_HOOK_DONE;
 	case SYS_mlockall:
 		/* Locked as it is touched: to populate all that is mapped would take the engine's
 		   reservation for metadata in too. */

@@ -7,9 +7,10 @@
 #include <stddef.h>
 
 #include "../core/core.h"
+#include "../core/sys.h"
 #include "hold.h"
 
-enum { IOV_MAX_COUNT = 1024, UNKNOWN_BYTES = 4096, STRV_MAX = 1 << 20 };
+enum { IOV_MAX_COUNT = 1024, UNKNOWN_BYTES = 4096, STRV_MAX = 1 << 20, STRING_MAX = 128 << 10 };
 
 #define MAX_RW_BYTES 0x7ffff000ul /* the kernel transfers no more in one call */
 
@@ -50,21 +51,45 @@ void em_hold_range(struct em_hold *h, uintptr_t addr, size_t len, enum em_ptr_di
 	h->n++;
 }
 
-/* Length with the zero, looked at page by page so that we never read past the end of a mapping that
-   the kernel would not have read either. */
-static size_t string_bytes(const char *s)
+/* Bytes of [p, p + n) up to and with the first zero, 0 if there is none; *n is cut to what can be read.  A string
+   may run into memory that is not mapped, and then the kernel shall say EFAULT, not we die. */
+static size_t find_zero(uintptr_t p, size_t *n)
 {
-	size_t n = 0;
+	char buf[256];
+	struct iovec to = { buf, 0 }, from = { (void *)p, 0 };
+	long got;
 
-	while (s[n])
-		n++;
-	return n + 1;
+	for (size_t off = 0; off < *n; off += (size_t)got) {
+		to.iov_len = *n - off < sizeof(buf) ? *n - off : sizeof(buf);
+		from.iov_base = (void *)(p + off);
+		from.iov_len = to.iov_len;
+		got = em_syscall6(SYS_process_vm_readv, em_sys_getpid(), (long)&to, 1, (long)&from, 1,
+				  0);
+		if (got <= 0) {
+			*n = off;
+			return 0;
+		}
+		for (long i = 0; i < got; i++)
+			if (!buf[i])
+				return off + (size_t)i + 1;
+	}
+	return 0;
 }
 
 static void hold_string(struct em_hold *h, uintptr_t p)
 {
-	if (p && em_space_may_manage(p, 4096))
-		em_hold_range(h, p, string_bytes((const char *)p), EM_DIR_IN);
+	if (!p || !em_space_may_manage(p, EM_PAGE_SIZE))
+		return;
+	/* Page by page: held first, then looked at. */
+	for (size_t total = 0; total < STRING_MAX && !h->err;) {
+		size_t n = EM_PAGE_SIZE - (p & EM_PAGE_MASK), want = n;
+
+		em_hold_range(h, p, n, EM_DIR_IN);
+		if (find_zero(p, &n) || n < want)
+			return;
+		p += n;
+		total += n;
+	}
 }
 
 /* The vector may be large and its strings many: they are held as one hull where they
@@ -83,15 +108,14 @@ static void hold_strings(struct em_hold *h, uintptr_t p)
 	em_hold_range(h, p, (n + 1) * sizeof(*v), EM_DIR_IN);
 }
 
-static void hold_iov(struct em_hold *h, uintptr_t p, long n, enum em_ptr_dir dir, bool deep)
+static void hold_iov(struct em_hold *h, uintptr_t p, long n, enum em_ptr_dir dir)
 {
 	const struct iovec *v = (const struct iovec *)p;
 
 	if (!p || n <= 0 || n > IOV_MAX_COUNT)
 		return;
-	if (deep)
-		for (long i = 0; i < n; i++)
-			em_hold_range(h, (uintptr_t)v[i].iov_base, v[i].iov_len, dir);
+	for (long i = 0; i < n; i++)
+		em_hold_range(h, (uintptr_t)v[i].iov_base, v[i].iov_len, dir);
 	em_hold_range(h, p, (size_t)n * sizeof(*v), EM_DIR_IN);
 }
 
@@ -113,7 +137,7 @@ static void hold_msg(struct em_hold *h, uintptr_t p, enum em_ptr_dir dir)
 		return;
 	if (m->namelen > 0)
 		em_hold_range(h, m->name, (size_t)m->namelen, dir);
-	hold_iov(h, m->iov, (long)m->iovlen, dir, true);
+	hold_iov(h, m->iov, (long)m->iovlen, dir);
 	em_hold_range(h, m->control, m->controllen, dir);
 	em_hold_range(h, p, sizeof(*m), dir);
 }
@@ -182,8 +206,7 @@ static void hold_ptr(struct em_hold *h, const struct em_ptr *p, const long *arg)
 		hold_strings(h, a);
 		return;
 	case EM_PTR_IOV:
-	case EM_PTR_IOVHEAD:
-		hold_iov(h, a, arg[p->size], p->dir, p->how == EM_PTR_IOV);
+		hold_iov(h, a, arg[p->size], p->dir);
 		return;
 	case EM_PTR_MSG:
 		hold_msg(h, a, p->dir);

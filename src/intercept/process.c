@@ -34,6 +34,18 @@ static uint64_t clone_stack(const struct em_regs *r)
 	return a && a->stack ? a->stack + a->stack_size : 0;
 }
 
+enum { STACK_TOP_BYTES = 64 * 1024 };
+
+/* A stack in managed memory: until the new thread has an alternate stack for its upcalls it cannot fault, and
+   the kernel puts signal frames there too.  The top stays in memory. */
+static void pin_stack_top(uint64_t top)
+{
+	uintptr_t start = top > STACK_TOP_BYTES ? (uintptr_t)top - STACK_TOP_BYTES : 0;
+
+	if (top && em_space_may_manage(start, STACK_TOP_BYTES))
+		em_range_pin(start, STACK_TOP_BYTES);
+}
+
 /*
  * The child shares our memory until it execs or exits: its hooks run on this thread's context while this
  * thread sleeps.  What it held when it went away is dropped by em_special_vfork_over.
@@ -79,6 +91,7 @@ static int clone_or_fork(struct em_regs *r)
 	uint64_t flags = r->nr == SYS_fork ? 0 : clone_flags(r);
 
 	if (flags & CLONE_VM) {
+		pin_stack_top(clone_stack(r));
 		if ((flags & CLONE_VFORK) && !(flags & CLONE_THREAD))
 			lend_context();
 		return EM_HOOK_RAW;

@@ -117,8 +117,13 @@ void em_signals_rt_sigprocmask(struct em_regs *r)
 	r->ret = em_syscall4(SYS_rt_sigprocmask, r->arg[0], set ? &kset : NULL, &kold, 8);
 	if (r->ret)
 		return;
-	if (set && t)
+	if (set && t) {
 		note_blocked(t, r->arg[0], *set);
+		if (t->sigbus_pending && !t->sigbus_blocked) {
+			t->sigbus_pending = false;
+			em_syscall3(SYS_tgkill, em_sys_getpid(), t->tid, SIGBUS);
+		}
+	}
 	if (old)
 		*old = kold | (blocked ? SIGBUS_BIT : 0);
 }
@@ -239,9 +244,14 @@ static void default_action(siginfo_t *si)
 
 void em_signals_chain_sigbus(siginfo_t *si, ucontext_t *uc)
 {
+	struct em_thread *t = em_thread_self();
 	struct ksigaction act = sig.bus;
 	uint64_t mask;
 
+	if (si->si_code <= 0 && t && t->sigbus_blocked) {
+		t->sigbus_pending = true; /* somebody sent it: it waits, as it would natively */
+		return;
+	}
 	if (act.handler == (uintptr_t)SIG_IGN && si->si_code <= 0)
 		return;
 	if (act.handler == (uintptr_t)SIG_DFL || act.handler == (uintptr_t)SIG_IGN) {
