@@ -9,6 +9,7 @@
 #include "../core/core.h"
 #include "../core/sys.h"
 #include "hold.h"
+#include "signals.h"
 #include "special.h"
 
 #define EBADF_ERR (-9)
@@ -86,6 +87,27 @@ static long fork_like(struct em_regs *r)
 	return ret;
 }
 
+/*
+ * A new thread starts on its stack before it has an alternate one for upcalls, and the kernel itself
+ * writes to its thread block (restartable sequences, the thread id at exit).  On memory that the
+ * program has chosen (pthread_attr_setstack) both stay in memory.
+ */
+static void pin_thread_memory(const struct em_regs *r)
+{
+	const struct clone_args *a = (const struct clone_args *)r->arg[0];
+	const uintptr_t some = 8 * EM_PAGE_SIZE;
+	uint64_t flags = clone_flags(r);
+	uintptr_t top = clone_stack(r), tls = 0, end = top;
+
+	if (flags & CLONE_SETTLS)
+		tls = r->nr == SYS_clone ? (uintptr_t)r->arg[4] : a->tls;
+	/* Where glibc has it: thread-local storage right above the stack, the thread block above that. */
+	if (tls >= top && tls - top < 32 * some)
+		end = tls + EM_PAGE_SIZE;
+	if (top > some && em_space_may_manage(top - some, end - top + some))
+		em_range_pin(top - some, end - top + some);
+}
+
 static int clone_or_fork(struct em_regs *r)
 {
 	uint64_t flags = r->nr == SYS_fork ? 0 : clone_flags(r);
@@ -94,6 +116,8 @@ static int clone_or_fork(struct em_regs *r)
 		pin_stack_top(clone_stack(r));
 		if ((flags & CLONE_VFORK) && !(flags & CLONE_THREAD))
 			lend_context();
+		if (flags & CLONE_THREAD)
+			pin_thread_memory(r);
 		return EM_HOOK_RAW;
 	}
 	r->ret = fork_like(r);
@@ -105,11 +129,11 @@ static bool is_own_process(void)
 	return em_sys_getpid() == em_engine.pid;
 }
 
-/* The context, and the alternate stack with it, may be somebody else's in a moment: no handler may run on
-   it any more. */
+/* The context belongs to the thread until it is gone, but no handler of the program needs to run any more.
+   Upcalls may: the way out leads over a stack that may be managed. */
 static void leave_thread(void)
 {
-	uint64_t all = ~0ull;
+	uint64_t all = em_signals_without_sigbus(~0ull);
 
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all));
 	em_thread_exit();

@@ -25,6 +25,11 @@ static struct {
 	uint8_t masks_bus[NSIG_MAX];/* its handlers whose mask names SIGBUS */
 } sig;
 
+uint64_t em_signals_without_sigbus(uint64_t set)
+{
+	return em_engine.opt.delivery == EM_DELIVERY_UPCALL ? set & ~SIGBUS_BIT : set;
+}
+
 void em_signals_init(void)
 {
 	uint64_t bus = SIGBUS_BIT, old = 0;
@@ -75,7 +80,7 @@ void em_signals_rt_sigaction(struct em_regs *r)
 	had = sig.masks_bus[n];
 	if (act) {
 		sig.masks_bus[n] = !!(kact.mask & SIGBUS_BIT);
-		kact.mask &= ~SIGBUS_BIT;
+		kact.mask = em_signals_without_sigbus(kact.mask);
 	}
 	r->ret = em_syscall4(SYS_rt_sigaction, n, act ? &kact : NULL, old ? &kold : NULL, 8);
 	if (r->ret) {
@@ -95,6 +100,8 @@ static void note_blocked(struct em_thread *t, long how, uint64_t set)
 {
 	bool named = set & SIGBUS_BIT;
 
+	if (em_engine.opt.delivery != EM_DELIVERY_UPCALL)
+		return; /* the kernel keeps it */
 	if (how == SIG_SETMASK)
 		t->sigbus_blocked = named;
 	else if (named)

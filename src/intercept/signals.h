@@ -25,12 +25,8 @@ void em_signals_rt_sigaction(struct em_regs *regs);
 void em_signals_rt_sigprocmask(struct em_regs *regs);
 void em_signals_sigaltstack(struct em_regs *regs);
 
-/* A copy of a signal set without SIGBUS (in local storage), for calls that install a mask while they
-   wait. */
-static inline uint64_t em_signals_without_sigbus(uint64_t set)
-{
-	return set & ~(1ull << (SIGBUS - 1));
-}
+/* A signal set without SIGBUS, if upcalls need it unblocked: for calls that install a mask. */
+uint64_t em_signals_without_sigbus(uint64_t set);
 
 /* upcall.c: back to our own alternate stack. */
 void em_upcall_use_own_stack(struct em_thread *t, stack_t *ss);
