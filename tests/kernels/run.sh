@@ -60,22 +60,32 @@ root_image() {
 	(cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/root.cpio.gz"
 }
 
-# What the kernel has not built in, in the order of dependence; a second archive after the first.
+# A module after those it depends on, unpacked and listed for insmod; nothing for one built in.
+add_module() { # modules name
+	local file out=$work/kernel/modules/$2.ko needs need
+	[ ! -e "$out" ] || return 0
+	file=$(find "$1" -name "$2.ko*" | head -n 1)
+	case $file in
+	"") return 0 ;;
+	*.xz) xz -dc "$file" ;;
+	*.gz) gzip -dc "$file" ;;
+	*) cat "$file" ;;
+	esac >"$out" || return 1
+	needs=$(grep -a -z '^depends=' "$out" | tr -d '\0')
+	for need in $(echo "${needs#depends=}" | tr , ' '); do
+		add_module "$1" "$need" || return 1
+	done
+	echo "$2.ko" >>"$work/kernel/modules/order"
+}
+
+# What the kernel has not built in, a second archive after the first.
 kernel_image() { # directory
-	local root=$work/kernel module file
+	local root=$work/kernel module
 	rm -rf "$root"
 	mkdir -p "$root/modules"
 	: >"$root/modules/order"
-	for module in virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci \
-		virtio_blk crc16 crc32c_generic libcrc32c mbcache jbd2 ext4; do
-		file=$(find "$1/lib/modules" -name "$module.ko*" | head -n 1)
-		case $file in
-		"") continue ;;
-		*.xz) xz -dc "$file" ;;
-		*.gz) gzip -dc "$file" ;;
-		*) cat "$file" ;;
-		esac >"$root/modules/$module.ko" || return 1
-		echo "$module.ko" >>"$root/modules/order"
+	for module in virtio_pci virtio_blk crc32c_generic ext4; do
+		add_module "$1/lib/modules" "$module" || return 1
 	done
 	printf '%s\n' "seconds=${SECONDS_PER_CELL:-10}" "seed=$seed" "only='$CELLS'" >"$root/config"
 	(cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/kernel.cpio.gz"
@@ -102,7 +112,7 @@ tell() { # status name
 # The part of the log that belongs to a test, as comments
 excerpt() { # log test
 	tr -d '\r' <"$1" | awk -v start="=== $2: " 'index($0, start) == 1 { on = !on } on' |
-		grep -v '^ok' | tail -n 40 | sed 's/^/# /'
+		grep -v '^\[ .*\(OK\|RUN\)' | tail -n 40 | sed 's/^/# /'
 }
 
 machine() { # vmlinuz accelerator seconds arguments...
