@@ -100,7 +100,7 @@ static void dup_over(void)
 static void as_daemon(void)
 {
 	pid_t pid = fork();
-	int status;
+	int status = -1;
 
 	if (pid < 0)
 		die("fork");
@@ -196,7 +196,7 @@ static void with_vfork(void)
 {
 	char *const argv[] = {(char *)"sh", (char *)"-c", (char *)"exit 5", NULL};
 	pid_t pid = vfork();
-	int status;
+	int status = -1;
 
 	if (!pid) {
 		execve("/bin/sh", argv, environ);
@@ -213,7 +213,7 @@ static void with_spawn(void)
 	char *text = (char *)area + 77 * PG + 8, saved[64];
 	char *argv[] = {(char *)"sh", (char *)"-c", text, NULL};
 	pid_t pid;
-	int status;
+	int status = -1;
 
 	memcpy(saved, text, sizeof(saved));
 	strcpy(text, "exit 6");
@@ -265,7 +265,7 @@ static void from_threads(void)
 static void with_fork(void)
 {
 	pid_t pid = fork();
-	int status;
+	int status = -1;
 
 	if (!pid) {
 		exercise();
