@@ -42,7 +42,7 @@ fi
 
 if command -v cppcheck >/dev/null; then
 	# Suppressed: linker-made bounds, a bound that is not the array's, a loader it misreads.
-	(cd "$here" && cppcheck -q --enable=warning,portability --error-exitcode=1 \
+	(cd "$here" && cppcheck -q -j2 --enable=warning,portability --error-exitcode=1 \
 		--suppress=comparePointers --suppress=arrayIndexThenCheck \
 		--suppress=uninitvar:src/store/probe.c -Iinclude -Isrc -D__x86_64__ src cmd) >"$log" 2>&1
 	tell $? "cppcheck finds nothing"
