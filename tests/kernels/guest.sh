@@ -53,6 +53,8 @@ cell() {
 		EXTMEM_MASK=$mask timeout -s KILL "$limit" "$@"
 	fi
 	status=$?
+	# where a segmentation fault happened
+	[ $status = 0 ] || dmesg | tail -n 4
 	echo "=== $name: status $status, up $(cut -d ' ' -f 1 /proc/uptime) s"
 	echo "$status $name" >$results
 }
@@ -92,7 +94,7 @@ for delivery in upcall thread; do
 	opts="--dram 2M --delivery $delivery"
 	paged "mm_semantics $delivery" 300 $tests/torture/mm_semantics
 	paged "syscalls $delivery" 120 $tests/torture/syscalls
-	paged "fork_deep $delivery" 240 $tests/torture/fork_deep
+	paged "fork_deep $delivery" 240 $tests/torture/fork_deep --mib 2
 done
 
 for delivery in upcall thread; do
