@@ -205,6 +205,60 @@ static int special(struct em_regs *r)
 	}
 }
 
+static int dispatch(struct em_regs *r, const struct em_call *c)
+{
+	if (c->flags & EM_CALL_SPECIAL)
+		return special(r);
+	r->ret = call_with_pointers(r, c);
+	return EM_HOOK_DONE;
+}
+
+enum { HOOK_STACK_BYTES = 5120 }; /* what the deepest hook takes, by gcc's -fcallgraph-info: 4 KiB */
+
+/* A write brings the page in, or takes it out of write-back; the word tells about a reclaim that has locked
+   it and not protected it yet. */
+static void make_writable(uintptr_t page)
+{
+	em_word_t *wp, w;
+
+	do {
+		__asm__ volatile("lock orb $0, (%0)" : : "r"(page) : "memory", "cc");
+		wp = em_space_word(page);
+		w = wp ? em_word_load(wp) : EM_HOLE;
+		if (w & EM_W_LOCKED)
+			em_word_wait(wp, w);
+	} while ((w & EM_W_LOCKED) ||
+		 (em_word_state(w) != EM_DIRTY && em_word_state(w) != EM_HOLE &&
+		  em_word_state(w) != EM_ABSENT));
+}
+
+/*
+ * Inside an engine section no upcall can be taken, so a stack that is managed itself (a fiber's) is
+ * brought in first and held.  The hazard, then the look at the pages: reclaim sees the one, or we
+ * see what it does to the others.
+ */
+static int on_managed_stack(struct em_regs *r, const struct em_call *c)
+{
+	uintptr_t top = (uintptr_t)r->rsp, low = em_page_down(top - HOOK_STACK_BYTES);
+	struct em_thread *t = em_thread_self();
+	uint32_t mark;
+	int action;
+
+	if (!t)
+		return dispatch(r, c);
+	mark = em_hazard_begin(t, top);
+	em_hazard_push(t, low, top - low, top + 1); /* older than those of the call itself */
+	for (uintptr_t a = em_page_down(top - 1); a >= low; a -= EM_PAGE_SIZE)
+		make_writable(a);
+	action = dispatch(r, c);
+	/* A thread on its way out holds nothing any more, and a vfork child starts without this. */
+	if (t->nhazards > mark)
+		em_hazard_pop(t, mark);
+	if (t->in_vfork && t->vfork_mark > mark)
+		t->vfork_mark = mark;
+	return action;
+}
+
 int em_hook_dispatch(struct em_regs *r)
 {
 	const struct em_call *c = call_of(r->nr);
@@ -214,8 +268,7 @@ int em_hook_dispatch(struct em_regs *r)
 		r->ret = raw(r);
 		return EM_HOOK_DONE;
 	}
-	if (c->flags & EM_CALL_SPECIAL)
-		return special(r);
-	r->ret = call_with_pointers(r, c);
-	return EM_HOOK_DONE;
+	if (__builtin_expect(em_space_may_manage(r->rsp - HOOK_STACK_BYTES, HOOK_STACK_BYTES), 0))
+		return on_managed_stack(r, c);
+	return dispatch(r, c);
 }
