@@ -346,7 +346,10 @@ static void build_io(struct em_batch *b)
 			continue;
 		if (!io || v->slot != io->slot + io->npages) {
 			if (b->nio == max_io) {
-				em_victim_undo(v);
+				if (v->kind == V_LIFTED)
+					em_lift_settle(b, v, -EAGAIN); /* moved back */
+				else
+					em_victim_undo(v);
 				continue;
 			}
 			io = &b->io[b->nio++];
