@@ -73,37 +73,22 @@ static long setup(unsigned depth, struct io_uring_params *p)
 	return fd;
 }
 
-/* Metadata of this size is whole pages. */
-static size_t ring_room(size_t bytes)
-{
-	return bytes < 32768 ? 32768 : bytes;
-}
-
-/* Over metadata memory, never where the kernel likes: the program may be about to map something
-   of its own there. */
+/* Never where the kernel likes: the program may be about to map something of its own there.  A
+   place of ours cannot be named: mapping a ring with an address, MAP_FIXED or not, and moving it
+   with mremap end in EINVAL (seen on 6.1.y, 6.12 and 6.18).  So in the low range that the kernel
+   uses for MAP_32BIT only. */
 static void *map_ring(int fd, size_t bytes, uint64_t off)
 {
-	void *room = em_meta_alloc(ring_room(bytes));
-	long p;
+	long p = em_sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_POPULATE | MAP_32BIT, fd, (int64_t)off);
 
-	if (!room)
-		return NULL;
-	p = em_sys_mmap(room, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE | MAP_FIXED,
-			fd, (int64_t)off);
-	if (em_is_err(p)) {
-		em_meta_free(room, ring_room(bytes));
-		return NULL;
-	}
-	return room;
+	return em_is_err(p) ? NULL : (void *)p;
 }
 
 static void unmap_ring(void *ring, size_t bytes)
 {
-	if (!ring)
-		return;
-	em_sys_mmap(ring, bytes, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	em_meta_free(ring, ring_room(bytes));
+	if (ring)
+		em_sys_munmap(ring, bytes);
 }
 
 static int map_rings(struct em_uring *r, const struct io_uring_params *p)
