@@ -177,8 +177,11 @@ struct em_region *em_range_region_at(uintptr_t addr)
 int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind)
 {
 	struct em_region *r = NULL;
-	int ret = em_uffd_register(start, end - start);
+	int ret;
 
+	if ((end - 1) >> EM_ADDR_BITS)
+		return -ERANGE; /* asked for by a hint on a machine with five-level page tables */
+	ret = em_uffd_register(start, end - start);
 	if (ret)
 		return ret;
 	if (kind == EM_REGION_HEAP) {

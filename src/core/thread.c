@@ -159,10 +159,8 @@ bool em_gate_closed(void)
 	return __atomic_load_n(&gate, __ATOMIC_SEQ_CST);
 }
 
-/* The caller holds the map lock, so there is one closer at a time.  Everybody inside leaves by itself:
-   nobody inside waits for us except at the map lock, and the map lock is never waited for
-   inside a section without being counted in `waiting_map` -- see em_range_begin, which takes
-   the lock before it enters. */
+/* The caller holds the map lock, so there is one closer at a time.  Everybody inside leaves by itself: nobody
+   inside waits for the map lock (em_range_enter takes it before it enters the section). */
 void em_gate_close(struct em_thread *me)
 {
 	__atomic_store_n(&gate, 1, __ATOMIC_SEQ_CST);
