@@ -207,8 +207,10 @@ static int special(struct em_regs *r)
 
 static int dispatch(struct em_regs *r, const struct em_call *c)
 {
-	if (c->flags & EM_CALL_SPECIAL)
+	if (c->flags & EM_CALL_SPECIAL) {
+		em_stat_inc(syscalls_hooked);
 		return special(r);
+	}
 	r->ret = call_with_pointers(r, c);
 	return EM_HOOK_DONE;
 }
