@@ -56,6 +56,10 @@ class Status(unittest.TestCase):
         self.check('exit 255', 255)
 
     def test_signals(self):
+        # Started by nohup or in the background, some of them would be ignored in the children too.
+        for name in ('INT', 'HUP'):
+            before = signal.signal(getattr(signal, 'SIG' + name), signal.SIG_DFL)
+            self.addCleanup(signal.signal, getattr(signal, 'SIG' + name), before)
         for name in ('TERM', 'KILL', 'INT', 'HUP', 'SEGV', 'ABRT', 'PIPE', 'USR1', 'BUS'):
             with self.subTest(signal=name):
                 self.check(f'ulimit -c 0; kill -{name} $$', -getattr(signal, 'SIG' + name))
