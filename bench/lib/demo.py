@@ -82,21 +82,20 @@ def print_stats(stats):
         return
     say("\nWhat extmem counted (--stats):")
     rows = []
-    for label, key, form in (
-            ("first touches of a page", "faults_first_touch", "{:,}"),
-            ("faults that read the swap file", "faults_major", "{:,}"),
-            ("pages read, prefetched ones included", "pages_in", "{:,}"),
-            ("pages prefetched", "prefetched", "{:,}"),
-            ("  of which used", "prefetched_used", "{:,}"),
-            ("pages written", "pages_out", "{:,}"),
-            ("pages dropped clean, without a write", "pages_dropped_clean", "{:,}")):
-        if isinstance(stats.get(key), int):
-            rows.append([label, form.format(stats[key])])
+    for label, group, key in (
+            ("faults: first touch of a page", "faults", "first_touch"),
+            ("faults: read from the swap file", "faults", "major"),
+            ("faults: found prefetched", "faults", "prefetch_hit"),
+            ("faults: first write to a clean page", "faults", "write_protect"),
+            ("pages read, prefetched ones included", "pages", "in"),
+            ("pages prefetched", "prefetch", "pages"),
+            ("  of which used", "prefetch", "used"),
+            ("pages written", "pages", "out"),
+            ("pages dropped clean, without a write", "pages", "dropped_clean")):
+        rows.append([label, f"{stats[group][key]:,}"])
     for label, key in (("bytes read", "bytes_read"), ("bytes written", "bytes_written")):
-        if isinstance(stats.get(key), int):
-            rows.append([label, units.format_size(stats[key])])
-    if rows:
-        say(report.table(rows))
+        rows.append([label, units.format_size(stats["io"][key])])
+    say(report.table(rows))
 
 
 def conclude(samples):
