@@ -39,6 +39,18 @@ static bool covers(const struct dl_phdr_info *info, uint64_t addr)
 	return false;
 }
 
+/*
+ * The vDSO is an object like others: what it answers itself stays as it is, and where it
+ * passes a call on to the kernel (CPU-time clocks, clocks the processor cannot read) that
+ * call must go the way of all calls.
+ */
+static const char *path_of(const struct dl_phdr_info *info)
+{
+	if (covers(info, getauxval(AT_SYSINFO_EHDR)))
+		return "[vdso]";
+	return *info->dlpi_name ? info->dlpi_name : "/proc/self/exe";
+}
+
 static int collect(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	struct objects *objs = arg;
@@ -46,7 +58,7 @@ static int collect(struct dl_phdr_info *info, size_t size, void *arg)
 	void *grown;
 
 	(void)size;
-	if (covers(info, (uint64_t)em_hook_entry) || covers(info, getauxval(AT_SYSINFO_EHDR)))
+	if (covers(info, (uint64_t)em_hook_entry))
 		return 0;
 	if (objs->n == objs->room) {
 		grown = realloc(objs->list, (objs->room + 32) * sizeof(*objs->list));
@@ -60,7 +72,7 @@ static int collect(struct dl_phdr_info *info, size_t size, void *arg)
 	obj = &objs->list[objs->n];
 	memset(obj, 0, sizeof(*obj));
 	/* The list's own strings go with a dlclose in another thread. */
-	obj->path = strdup(*info->dlpi_name ? info->dlpi_name : "/proc/self/exe");
+	obj->path = strdup(path_of(info));
 	if (!obj->path) {
 		objs->err = -ENOMEM;
 		return 1;
@@ -139,6 +151,7 @@ int em_patch_all(struct em_patch_report *report, em_patch_log_fn log, void *arg)
 		return -EALREADY;
 	done = true;
 	memset(report, 0, sizeof(*report));
+	em_tramp_stack(getauxval(AT_RANDOM));
 	dl_iterate_phdr(collect, &objs);
 	ret = objs.err;
 	for (size_t i = 0; !ret && i < objs.n; i++)

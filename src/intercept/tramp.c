@@ -31,6 +31,12 @@ struct area {
 static struct em_mutex lock;
 static struct area areas[MAX_AREAS];
 static unsigned nr_areas;
+static uint64_t stack_top;
+
+void em_tramp_stack(uint64_t near_top)
+{
+	stack_top = near_top;
+}
 
 void em_tramp_lock(uint64_t *saved_mask)
 {
@@ -76,9 +82,16 @@ static bool map_at(struct area *area, uint64_t addr)
 	return true;
 }
 
+/* Just above the stack is where Linux up to 6.15 puts the vDSO. */
+static bool is_above_stack(uint64_t addr)
+{
+	return stack_top && addr - stack_top < 1ull << 30;
+}
+
 /*
  * Finds room near addr.  Below first: above a program's image is its heap, which
- * must be able to grow; so the search upwards starts a gigabyte away.
+ * must be able to grow; so the search upwards starts a gigabyte away.  What lies above the
+ * stack is served from above only: the stack grows into what is free below.
  */
 static struct area *new_area(uint64_t addr)
 {
@@ -88,6 +101,12 @@ static struct area *new_area(uint64_t addr)
 	if (nr_areas == MAX_AREAS)
 		return NULL;
 	*area = (struct area){ .used = 0 };
+	if (is_above_stack(addr)) {
+		for (step = AREA_BYTES; step < 1ull << 30; step += AREA_BYTES)
+			if (map_at(area, at + step))
+				goto found;
+		return NULL;
+	}
 	for (step = AREA_BYTES; step < (uint64_t)REACH && step < at;
 	     step += (step / 16 & -AREA_BYTES) + AREA_BYTES)
 		if (map_at(area, at - step))

@@ -27,6 +27,12 @@
  */
 uint64_t em_tramp_emit(const struct em_site *site, const uint8_t *code, uint64_t bias);
 
+/*
+ * Tells an address near the upper end of the main stack.  Below it, down to the first
+ * mapping, is room that the stack may need.
+ */
+void em_tramp_stack(uint64_t near_top);
+
 /* Makes all that has been written executable.  0 or -errno. */
 int em_tramp_commit(void);
 

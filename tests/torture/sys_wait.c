@@ -116,6 +116,25 @@ static void wait_blocked_while_memory_is_short(void)
 	}
 }
 
+/* Clocks that the vDSO cannot read: it makes the system call itself. */
+static void clocks_through_the_vdso(void)
+{
+	static const clockid_t clocks[] = { CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID,
+					    CLOCK_BOOTTIME, CLOCK_TAI };
+	struct timespec *ts;
+
+	for (size_t i = 0; i < sizeof(clocks) / sizeof(clocks[0]); i++) {
+		sys_reset();
+		ts = spot(sizeof(*ts));
+		ts->tv_nsec = -1;
+		cold();
+		CHECK(clock_gettime(clocks[i], ts) == 0 && ts->tv_nsec >= 0);
+		ts->tv_nsec = -1;
+		cold();
+		CHECK(clock_getres(clocks[i], ts) == 0 && ts->tv_nsec >= 0);
+	}
+}
+
 static void wait_clocks(void)
 {
 	struct timespec *ts;
@@ -357,7 +376,8 @@ static void wait_sigbus_is_the_programs_too(void)
 
 const struct mm_test sys_wait_tests[] = {
 	SYS_TEST(wait_poll_sets), SYS_TEST(wait_blocked_while_memory_is_short),
-	SYS_TEST(wait_clocks), SYS_TEST(wait_pthread_objects), SYS_TEST(wait_futex),
+	SYS_TEST(wait_clocks), SYS_TEST(clocks_through_the_vdso),
+	SYS_TEST(wait_pthread_objects), SYS_TEST(wait_futex),
 	SYS_TEST(wait_children), SYS_TEST(wait_signal_structs),
 	SYS_TEST(wait_sigbus_is_the_programs_too), { 0 }
 };
