@@ -7,11 +7,16 @@ Each program runs three times: natively; under `extmem run` with more budget tha
 and with --dram at that percentage of it.  Prints TAP, the figures behind the name.
 
 The bound, for each process of the last run: resident managed memory <= budget + slack, and
-RSS <= budget + what it needed besides with the ample budget + slack.  Slack is 1 % of the
-budget or 4 MiB, whichever is larger.
+RSS <= budget + what it needed besides with the ample budget + slack, where it has managed memory
+at all.  Slack is 1 % of the budget or 4 MiB, whichever is larger.
+
+Which programs: the files case_*.py, see case.py.
 """
 import argparse
 import filecmp
+import glob
+import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -19,21 +24,7 @@ import sys
 import tempfile
 
 import sample
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-MIB = 1 << 20
-
-
-class Skip(Exception):
-    pass
-
-
-class Case:
-    """One program: command(out) gives argv; what it writes is in files."""
-
-    def __init__(self, name, command, files=("stdout",), stdin=None, prepare=None, needs=()):
-        self.name, self.command, self.files = name, command, files
-        self.stdin, self.prepare, self.needs = stdin, prepare, needs
+from case import HERE, MIB, Skip
 
 
 def environment():
@@ -46,11 +37,16 @@ def run(case, prefix, out, native, timeout):
     """Returns (seconds, processes, problem or "")."""
     os.makedirs(out)
     stdin = open(case.stdin, "rb") if case.stdin else subprocess.DEVNULL
+    env, command = environment(), case.command(out)
+    env.update(case.env)
+    if case.driver:
+        env["PROGRAMS_PREFIX"] = json.dumps(prefix)
+    else:
+        command = prefix + command
     with open(os.path.join(out, "stdout"), "wb") as stdout, \
             open(os.path.join(out, "stderr"), "wb") as stderr:
         status, seconds, processes = sample.run(
-            prefix + case.command(out), native, stdin=stdin, stdout=stdout, stderr=stderr,
-            env=environment(), timeout=timeout)
+            command, native, stdin=stdin, stdout=stdout, stderr=stderr, env=env, timeout=timeout)
     if status == 0:
         return seconds, processes, ""
     with open(os.path.join(out, "stderr"), errors="replace") as said:
@@ -67,9 +63,9 @@ def compare(case, native, managed):
 def bound(ample, tight, budget):
     """What exceeds the bound, as texts."""
     slack = max(budget // 100, 4 * MIB)
-    besides = max(p.other for p in ample.values())
+    besides = max((p.other for p in ample.values() if p.managed), default=0)
     managed = max(p.managed for p in tight.values())
-    total = max(p.total for p in tight.values())
+    total = max((p.total for p in tight.values() if p.managed), default=0)
     text = []
     if managed > budget + slack:
         text.append(f"bound: managed memory {managed / MIB:.1f} MiB > {(budget + slack) / MIB:.1f}")
@@ -79,6 +75,11 @@ def bound(ample, tight, budget):
     return text
 
 
+def remove(dirs):
+    for path in dirs:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def execute(case, args, work):
     for path in case.needs:
         if not os.path.exists(path) and not shutil.which(path):
@@ -86,9 +87,11 @@ def execute(case, args, work):
     if case.prepare:
         case.prepare()
     dirs = [os.path.join(work, f"{case.name}.{kind}") for kind in ("native", "ample", "tight")]
+    remove(dirs)
+    swap = os.path.join(work, "swap")
 
     def managed(out, budget):
-        prefix = [args.extmem, "run", "--dram", str(budget), "--swap", work] + args.option + ["--"]
+        prefix = [args.extmem, "run", "--dram", str(budget), "--swap", swap] + args.option + ["--"]
         return run(case, prefix, out, False, args.timeout)
 
     native_s, native, problem = run(case, [], dirs[0], True, args.timeout)
@@ -98,67 +101,30 @@ def execute(case, args, work):
     ample_s, ample, problem = managed(dirs[1], 4 * touched + 256 * MIB)
     problems = ["ample budget: " + problem] if problem else compare(case, dirs[0], dirs[1])
     touched = max(p.managed for p in ample.values())
-    budget = max(touched * args.percent // 100, 2 * MIB) // 4096 * 4096
+    percent = min(args.percent, case.percent)
+    budget = max(touched * percent // 100, 2 * MIB) // 4096 * 4096
     tight_s, tight, problem = managed(dirs[2], budget)
     problems += [problem] if problem else compare(case, dirs[0], dirs[2])
     problems += bound(ample, tight, budget)
     if not touched:
         problems.append("nothing was managed")
     peak = max(tight.values(), key=lambda p: p.total)
-    for path in dirs:
-        shutil.rmtree(path)
+    if not (problems and args.work):
+        remove(dirs)
     return problems, (
         f"native {native_s:.1f} s, ample {ample_s:.1f} s, managed {tight_s:.1f} s; touches "
         f"{touched / MIB:.1f} MiB, budget {budget / MIB:.1f}, peak managed {peak.managed / MIB:.1f}, "
         f"peak RSS {peak.total / MIB:.1f} MiB")
 
 
-def generate(path, command):
-    def make():
-        if not os.path.exists(path):
-            with open(path + ".new", "wb") as out:
-                subprocess.run(command, stdout=out, check=True)
-            os.rename(path + ".new", path)
-    return make
-
-
 def cases(args, work):
-    full = not args.quick
-    build = args.build
-    gentext = os.path.join(build, "tests/programs/gentext")
-    text_mb = args.sort_mb or (500 if full else 48)
-    big = os.path.join(work, f"text-{text_mb}")
-    small_mb = 64 if full else 2
-    small = os.path.join(work, f"text-{small_mb}")
-    packed = small + ".xz"
-    csrc = os.path.join(work, "big.c")
-    scale = "20" if full else "17"
-    make_small = generate(small, [gentext, str(small_mb * 1000000)])
-
-    def make_packed():
-        make_small()
-        generate(packed, ["xz", "-9", "-T2", f"--block-size={small_mb // 2}MiB", "-c", small])()
-
-    yield Case("sort", lambda out: ["sort", "-S", "900M", "--parallel=2", "-T", work, big],
-               prepare=generate(big, [gentext, str(text_mb * 1000000)]), needs=("sort", gentext))
-    yield Case("python3", lambda out: ["/usr/bin/python3", os.path.join(HERE, "walk.py"),
-                                       "4000000" if full else "600000"],
-               needs=("/usr/bin/python3",))
-    yield Case("xz", lambda out: ["xz", "-9", "-T2", f"--block-size={small_mb // 2}MiB", "-c",
-                                  small], prepare=make_small, needs=("xz", gentext))
-    yield Case("unxz", lambda out: ["xz", "-d", "-T2", "-c", packed], prepare=make_packed,
-               needs=("xz", gentext))
-    yield Case("gcc", lambda out: ["gcc", "-O2", "-c", "-o", os.path.join(out, "big.o"), csrc],
-               files=("big.o",), needs=("gcc",),
-               prepare=generate(csrc, ["/usr/bin/python3", os.path.join(HERE, "genc.py"),
-                                       "3000" if full else "250"]))
-    for name in ("pagerank", "bfs"):
-        program = os.path.join(build, "bench", name)
-        yield Case(name, lambda out, program=program: [program, "--scale", scale] + args.graph,
-                   needs=(program,))
-    mtalloc = os.path.join(build, "tests/programs/mtalloc")
-    yield Case("mtalloc", lambda out: [mtalloc, "600" if full else "96", "6" if full else "3"],
-               needs=(mtalloc,))
+    """Those of all files case_*.py, in the order of their names."""
+    only = args.only.split(",") if args.only else []
+    for path in sorted(glob.glob(os.path.join(HERE, "case_*.py"))):
+        module = importlib.import_module(os.path.basename(path)[:-3])
+        for case in module.cases(args, work):
+            if case.name in only or (not only and not (case.heavy and args.quick)):
+                yield case
 
 
 def parse():
@@ -173,7 +139,8 @@ def parse():
     p.add_argument("--timeout", type=int, default=0, help="seconds for each run")
     p.add_argument("--option", action="append", default=[],
                    help="passed on to `extmem run` (--option=--policy --option=fifo)")
-    p.add_argument("--work", help="directory for inputs, outputs and the swap file")
+    p.add_argument("--work", help="directory for inputs, outputs and the swap file; what a "
+                   "failed program wrote stays there")
     args = p.parse_args()
     args.build = os.path.abspath(args.build)
     args.extmem = args.extmem or os.path.join(args.build, "extmem")
@@ -197,12 +164,13 @@ def tell(n, case, args, work):
 def main():
     args = parse()
     work = args.work or tempfile.mkdtemp(prefix="programs-", dir=os.environ.get("TMPDIR", "/var/tmp"))
-    os.makedirs(work, exist_ok=True)
+    # Some servers run as a user of their own.
+    os.makedirs(os.path.join(work, "swap"), exist_ok=True)
+    os.chmod(work, 0o755)
+    os.chmod(os.path.join(work, "swap"), 0o1777)
     good, n = True, 0
     try:
         for case in cases(args, work):
-            if args.only and case.name not in args.only.split(","):
-                continue
             n += 1
             good = tell(n, case, args, work) and good
     finally:

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""Programs that read a file or nothing, compute, and write a file."""
+import os
+
+from case import HERE, Case, generate
+
+
+def cases(args, work):
+    full = not args.quick
+    build = args.build
+    gentext = os.path.join(build, "tests/programs/gentext")
+    text_mb = args.sort_mb or (500 if full else 48)
+    big = os.path.join(work, f"text-{text_mb}")
+    small_mb = 64 if full else 2
+    small = os.path.join(work, f"text-{small_mb}")
+    packed = small + ".xz"
+    csrc = os.path.join(work, "big.c")
+    scale = "20" if full else "17"
+    make_small = generate(small, [gentext, str(small_mb * 1000000)])
+
+    def make_packed():
+        make_small()
+        generate(packed, ["xz", "-9", "-T2", f"--block-size={small_mb // 2}MiB", "-c", small])()
+
+    yield Case("sort", lambda out: ["sort", "-S", "900M", "--parallel=2", "-T", work, big],
+               prepare=generate(big, [gentext, str(text_mb * 1000000)]), needs=("sort", gentext))
+    yield Case("python3", lambda out: ["/usr/bin/python3", os.path.join(HERE, "walk.py"),
+                                       "4000000" if full else "600000"],
+               needs=("/usr/bin/python3",))
+    yield Case("xz", lambda out: ["xz", "-9", "-T2", f"--block-size={small_mb // 2}MiB", "-c",
+                                  small], prepare=make_small, needs=("xz", gentext))
+    yield Case("unxz", lambda out: ["xz", "-d", "-T2", "-c", packed], prepare=make_packed,
+               needs=("xz", gentext))
+    yield Case("gcc", lambda out: ["gcc", "-O2", "-c", "-o", os.path.join(out, "big.o"), csrc],
+               files=("big.o",), needs=("gcc",),
+               prepare=generate(csrc, ["/usr/bin/python3", os.path.join(HERE, "genc.py"),
+                                       "3000" if full else "250"]))
+    for name in ("pagerank", "bfs"):
+        program = os.path.join(build, "bench", name)
+        yield Case(name, lambda out, program=program: [program, "--scale", scale] + args.graph,
+                   needs=(program,))
+    mtalloc = os.path.join(build, "tests/programs/mtalloc")
+    yield Case("mtalloc", lambda out: [mtalloc, "600" if full else "96", "6" if full else "3"],
+               needs=(mtalloc,))
