@@ -180,7 +180,7 @@ struct em_thread {
 	uint64_t section;
 	unsigned depth;
 	uint64_t saved_mask;	/* signals to restore when the outermost section ends */
-	bool sigbus_blocked;	/* what the program believes */
+	uint64_t own_blocked;	/* of the engine's own signals: what the program believes */
 	bool in_vfork;		/* on loan to a vfork child, or was until just now */
 	uint32_t vfork_mark;	/* hazards of the parent itself */
 	uint32_t nhazards;
@@ -195,7 +195,7 @@ struct em_thread {
 	uint32_t rmw; /* mapping runs that will be written too, by experience */
 	uintptr_t again_addr;	/* served, and faulted again: how often in a row */
 	uint32_t again;
-	bool sigbus_pending;	/* sent while the program had it blocked */
+	uint64_t own_pending;	/* sent while the program had them blocked */
 	uintptr_t refused_addr; /* a fault that was not ours, to tell a race from the real thing */
 	struct extmem_stream stream;
 	char *bounce;		/* EM_BOUNCE_PAGES, aligned: target of demand reads */

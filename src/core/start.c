@@ -2,6 +2,7 @@
 #include "start.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -91,7 +92,8 @@ static int start_delivery(const struct em_options *o, char *err, size_t err_len)
 			 strerror(-ret));
 		return ret;
 	}
-	em_signals_init();
+	if (o->delivery == EM_DELIVERY_UPCALL)
+		em_signals_take(SIGBUS);
 	ret = o->delivery == EM_DELIVERY_UPCALL ? em_upcall_install()
 						: em_handlers_start(o->delivery_threads);
 	if (ret)

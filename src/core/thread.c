@@ -98,7 +98,7 @@ static void context_reset(struct em_thread *t)
 	t->refused_addr = 0;
 	t->app_alt_sp = t->app_alt_size = 0;
 	t->app_alt_flags = 0;
-	t->sigbus_blocked = false;
+	t->own_blocked = t->own_pending = 0;
 	t->in_vfork = false;
 	em_memzero(&t->stream, sizeof(t->stream));
 }

@@ -85,7 +85,7 @@ static void on_sigbus(int sig, siginfo_t *si, void *ucv)
 			break;
 		}
 	}
-	em_signals_chain_sigbus(si, uc);
+	em_signals_chain(SIGBUS, si, uc);
 }
 
 struct kernel_sigaction {

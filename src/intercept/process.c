@@ -133,7 +133,7 @@ static bool is_own_process(void)
    Upcalls may: the way out leads over a stack that may be managed. */
 static void leave_thread(void)
 {
-	uint64_t all = em_signals_without_sigbus(~0ull);
+	uint64_t all = em_signals_without_ours(~0ull);
 
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all));
 	em_thread_exit();

@@ -10,7 +10,7 @@
 #include "hook.h"
 #include "special.h"
 
-#define SIGBUS_BIT (1ull << (SIGBUS - 1))
+#define BIT(signo) (1ull << ((signo)-1))
 #define NSIG_MAX 65
 
 struct ksigaction {
@@ -21,40 +21,45 @@ struct ksigaction {
 };
 
 static struct {
-	struct ksigaction bus;	    /* what the program asked for */
-	uint8_t masks_bus[NSIG_MAX];/* its handlers whose mask names SIGBUS */
+	uint64_t ours;		    /* SIGBUS with upcalls, SIGSYS where calls may be trapped */
+	struct ksigaction bus, sys; /* what the program asked for */
+	uint64_t masks[NSIG_MAX];   /* which of ours the masks of its handlers name */
 } sig;
 
-uint64_t em_signals_without_sigbus(uint64_t set)
+static struct ksigaction *action_of(int signo)
 {
-	return em_engine.opt.delivery == EM_DELIVERY_UPCALL ? set & ~SIGBUS_BIT : set;
+	return signo == SIGBUS ? &sig.bus : &sig.sys;
 }
 
-void em_signals_init(void)
+uint64_t em_signals_without_ours(uint64_t set)
 {
-	uint64_t bus = SIGBUS_BIT, old = 0;
+	return set & ~sig.ours;
+}
+
+void em_signals_take(int signo)
+{
+	uint64_t bit = BIT(signo), old = 0;
 	struct em_thread *t = em_thread_self();
 
-	em_syscall4(SYS_rt_sigaction, SIGBUS, NULL, &sig.bus, 8);
+	sig.ours |= bit;
+	em_syscall4(SYS_rt_sigaction, signo, NULL, action_of(signo), 8);
 	/* Whoever started us may have blocked it. */
-	if (em_engine.opt.delivery != EM_DELIVERY_UPCALL)
-		return;
-	em_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, &bus, &old, 8);
+	em_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, &old, 8);
 	if (t)
-		t->sigbus_blocked = old & SIGBUS_BIT;
+		t->own_blocked |= old & bit;
 }
 
 /* ---- sigaction ------------------------------------------------------------------------- */
 
-static long sigbus_action(const struct ksigaction *act, struct ksigaction *old)
+static long own_action(int signo, const struct ksigaction *act, struct ksigaction *old)
 {
 	struct em_thread *t = em_thread_self();
 
 	if (old)
-		*old = sig.bus;
+		*old = *action_of(signo);
 	/* A vfork child resets handlers in a table of its own, but our record is shared with its parent. */
 	if (act && !(t && t->in_vfork && em_sys_gettid() != t->tid))
-		sig.bus = *act;
+		*action_of(signo) = *act;
 	return 0;
 }
 
@@ -63,7 +68,7 @@ void em_signals_rt_sigaction(struct em_regs *r)
 	const struct ksigaction *act = (const void *)r->arg[1];
 	struct ksigaction *old = (void *)r->arg[2], kact, kold;
 	long n = r->arg[0];
-	uint8_t had;
+	uint64_t had;
 
 	if (r->arg[3] != 8 || n < 1 || n >= NSIG_MAX) {
 		r->ret = em_syscall4(SYS_rt_sigaction, n, act, old, r->arg[3]);
@@ -71,25 +76,24 @@ void em_signals_rt_sigaction(struct em_regs *r)
 	}
 	if (act)
 		kact = *act;
-	if (n == SIGBUS && em_engine.opt.delivery == EM_DELIVERY_UPCALL) {
-		r->ret = sigbus_action(act ? &kact : NULL, old ? &kold : NULL);
+	if (sig.ours & BIT(n)) {
+		r->ret = own_action((int)n, act ? &kact : NULL, old ? &kold : NULL);
 		if (!r->ret && old)
 			*old = kold;
 		return;
 	}
-	had = sig.masks_bus[n];
+	had = sig.masks[n];
 	if (act) {
-		sig.masks_bus[n] = !!(kact.mask & SIGBUS_BIT);
-		kact.mask = em_signals_without_sigbus(kact.mask);
+		sig.masks[n] = kact.mask & sig.ours;
+		kact.mask = em_signals_without_ours(kact.mask);
 	}
 	r->ret = em_syscall4(SYS_rt_sigaction, n, act ? &kact : NULL, old ? &kold : NULL, 8);
 	if (r->ret) {
-		sig.masks_bus[n] = had;
+		sig.masks[n] = had;
 		return;
 	}
 	if (old) {
-		if (had)
-			kold.mask |= SIGBUS_BIT;
+		kold.mask |= had;
 		*old = kold;
 	}
 }
@@ -98,14 +102,25 @@ void em_signals_rt_sigaction(struct em_regs *r)
 
 static void note_blocked(struct em_thread *t, long how, uint64_t set)
 {
-	bool named = set & SIGBUS_BIT;
+	uint64_t named = set & sig.ours; /* of the others the kernel keeps the record */
 
-	if (em_engine.opt.delivery != EM_DELIVERY_UPCALL)
-		return; /* the kernel keeps it */
 	if (how == SIG_SETMASK)
-		t->sigbus_blocked = named;
-	else if (named)
-		t->sigbus_blocked = how == SIG_BLOCK;
+		t->own_blocked = named;
+	else if (how == SIG_BLOCK)
+		t->own_blocked |= named;
+	else
+		t->own_blocked &= ~named;
+}
+
+/* What was sent while the program had it blocked comes now. */
+static void send_pending(struct em_thread *t)
+{
+	uint64_t due = t->own_pending & ~t->own_blocked;
+
+	t->own_pending &= ~due;
+	for (int signo = 1; due; signo++, due >>= 1)
+		if (due & 1)
+			em_syscall3(SYS_tgkill, em_sys_getpid(), t->tid, signo);
 }
 
 void em_signals_rt_sigprocmask(struct em_regs *r)
@@ -113,26 +128,23 @@ void em_signals_rt_sigprocmask(struct em_regs *r)
 	const uint64_t *set = (const void *)r->arg[1];
 	uint64_t *old = (void *)r->arg[2], kset = 0, kold = 0;
 	struct em_thread *t = em_thread_self();
-	bool blocked = t && t->sigbus_blocked;
+	uint64_t blocked = t ? t->own_blocked : 0;
 
 	if (r->arg[3] != 8) {
 		r->ret = em_syscall4(SYS_rt_sigprocmask, r->arg[0], set, old, r->arg[3]);
 		return;
 	}
 	if (set)
-		kset = em_signals_without_sigbus(*set);
+		kset = em_signals_without_ours(*set);
 	r->ret = em_syscall4(SYS_rt_sigprocmask, r->arg[0], set ? &kset : NULL, &kold, 8);
 	if (r->ret)
 		return;
 	if (set && t) {
 		note_blocked(t, r->arg[0], *set);
-		if (t->sigbus_pending && !t->sigbus_blocked) {
-			t->sigbus_pending = false;
-			em_syscall3(SYS_tgkill, em_sys_getpid(), t->tid, SIGBUS);
-		}
+		send_pending(t);
 	}
 	if (old)
-		*old = kold | (blocked ? SIGBUS_BIT : 0);
+		*old = kold | blocked;
 }
 
 struct sigmask6 {
@@ -140,7 +152,7 @@ struct sigmask6 {
 	size_t size;
 };
 
-/* Calls that install a mask for the time of a wait: they get a copy without SIGBUS. */
+/* Calls that install a mask for the time of a wait: they get a copy without ours. */
 int em_special_sigwait(struct em_regs *r)
 {
 	static const struct em_ptr buffers[] = {
@@ -155,13 +167,13 @@ int em_special_sigwait(struct em_regs *r)
 
 	em_memcpy(a, r->arg, sizeof(a));
 	if (r->nr == SYS_rt_sigsuspend && a[0] && a[1] == 8) {
-		copy = em_signals_without_sigbus(*(const uint64_t *)a[0]);
+		copy = em_signals_without_ours(*(const uint64_t *)a[0]);
 		a[0] = (long)&copy;
 	} else if (r->nr == SYS_ppoll) {
 		c.ptr[0] = buffers[0];
 		c.ptr[1] = (struct em_ptr){ EM_PTR_FIXED, EM_DIR_OUT, 2, 16 };
 		if (a[3] && a[4] == 8) {
-			copy = em_signals_without_sigbus(*(const uint64_t *)a[3]);
+			copy = em_signals_without_ours(*(const uint64_t *)a[3]);
 			a[3] = (long)&copy;
 		}
 	} else if (r->nr == SYS_pselect6) {
@@ -171,7 +183,7 @@ int em_special_sigwait(struct em_regs *r)
 		if (a[5]) {
 			m6 = *(const struct sigmask6 *)a[5];
 			if (m6.set && m6.size == 8) {
-				copy = em_signals_without_sigbus(*m6.set);
+				copy = em_signals_without_ours(*m6.set);
 				m6.set = &copy;
 			}
 			a[5] = (long)&m6;
@@ -181,7 +193,7 @@ int em_special_sigwait(struct em_regs *r)
 		if (r->nr == SYS_epoll_pwait2)
 			c.ptr[1] = (struct em_ptr){ EM_PTR_FIXED, EM_DIR_IN, 3, 16 };
 		if (a[4] && a[5] == 8) {
-			copy = em_signals_without_sigbus(*(const uint64_t *)a[4]);
+			copy = em_signals_without_ours(*(const uint64_t *)a[4]);
 			a[4] = (long)&copy;
 		}
 	}
@@ -237,41 +249,42 @@ void em_signals_sigaltstack(struct em_regs *r)
 		*old = kold;
 }
 
-/* ---- a SIGBUS that is not ours ----------------------------------------------------------------- */
+/* ---- a SIGBUS or SIGSYS that is the program's --------------------------------------------------- */
 
-static void default_action(siginfo_t *si)
+static void default_action(int signo, siginfo_t *si)
 {
 	struct ksigaction dfl = { 0 };
 
-	em_syscall4(SYS_rt_sigaction, SIGBUS, &dfl, NULL, 8);
-	/* A fault comes again when we return; a signal that somebody sent has to be sent again. */
-	if (si->si_code <= 0)
-		em_syscall3(SYS_tgkill, em_sys_getpid(), em_sys_gettid(), SIGBUS);
+	em_syscall4(SYS_rt_sigaction, signo, &dfl, NULL, 8);
+	/* A fault comes again when we return; a signal that somebody sent has to be sent again, and
+	   the call that was refused with SIGSYS is not repeated. */
+	if (si->si_code <= 0 || signo == SIGSYS)
+		em_syscall3(SYS_tgkill, em_sys_getpid(), em_sys_gettid(), signo);
 }
 
-void em_signals_chain_sigbus(siginfo_t *si, ucontext_t *uc)
+void em_signals_chain(int signo, siginfo_t *si, ucontext_t *uc)
 {
 	struct em_thread *t = em_thread_self();
-	struct ksigaction act = sig.bus;
+	struct ksigaction act = *action_of(signo);
 	uint64_t mask;
 
-	if (si->si_code <= 0 && t && t->sigbus_blocked) {
-		t->sigbus_pending = true; /* somebody sent it: it waits, as it would natively */
+	if (si->si_code <= 0 && t && (t->own_blocked & BIT(signo))) {
+		t->own_pending |= BIT(signo); /* somebody sent it: it waits, as it would natively */
 		return;
 	}
 	if (act.handler == (uintptr_t)SIG_IGN && si->si_code <= 0)
 		return;
 	if (act.handler == (uintptr_t)SIG_DFL || act.handler == (uintptr_t)SIG_IGN) {
-		default_action(si);
+		default_action(signo, si);
 		return;
 	}
 	if (act.flags & SA_RESETHAND)
-		sig.bus.handler = (uintptr_t)SIG_DFL;
+		action_of(signo)->handler = (uintptr_t)SIG_DFL;
 	em_memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
-	mask = em_signals_without_sigbus(mask | act.mask);
+	mask = em_signals_without_ours(mask | act.mask);
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
 	if (act.flags & SA_SIGINFO)
-		((void (*)(int, siginfo_t *, void *))act.handler)(SIGBUS, si, uc);
+		((void (*)(int, siginfo_t *, void *))act.handler)(signo, si, uc);
 	else
-		((void (*)(int))act.handler)(SIGBUS);
+		((void (*)(int))act.handler)(signo);
 }
