@@ -157,7 +157,7 @@ static inline bool em_word_is_free(em_word_t w)
 	return !(w & EM_W_LOCKED) && em_state_is_stable(em_word_state(w));
 }
 
-/* ---- threads, gate, hazards (thread.c) ---------------------------------------- */
+/* ---- threads, gate, hazards (thread.c, hazard.c) ------------------------------ */
 
 #define EM_TOUCH_RUNS 4u
 #define EM_BOUNCE_PAGES 16u
@@ -168,6 +168,8 @@ struct em_run {
 };
 
 #define EM_HAZARDS 24
+#define EM_HAZARD_CHUNK 128u /* more of them for a call with many buffers, made when it comes */
+#define EM_HAZARD_CHUNKS 16u
 struct em_hazard {
 	uintptr_t start, end; /* page-rounded */
 	uintptr_t sp;	      /* stack pointer of the call that holds it */
@@ -185,6 +187,7 @@ struct em_thread {
 	uint32_t vfork_mark;	/* hazards of the parent itself */
 	uint32_t nhazards;
 	struct em_hazard hazard[EM_HAZARDS];
+	struct em_hazard *more_hazards[EM_HAZARD_CHUNKS];
 	uintptr_t alt_base;	/* our alternate signal stack, 0: none */
 	uintptr_t app_alt_sp, app_alt_size;
 	int app_alt_flags;
@@ -228,14 +231,21 @@ uint32_t em_hazard_begin(struct em_thread *t, uintptr_t sp);
 /* Declares that the kernel may access [addr, addr + len) until popped. */
 void em_hazard_push(struct em_thread *t, uintptr_t addr, size_t len, uintptr_t sp);
 void em_hazard_pop(struct em_thread *t, uint32_t mark);
-/* All ranges held now, by anybody: one look for a whole batch.  Call after the
+/* Memory that the kernel uses after the call that named it: held until dropped.  The handle, 0: no memory.
+   [engine] */
+uint32_t em_pin_add(uintptr_t addr, size_t len);
+void em_pin_drop(uint32_t handle);
+/* mremap has moved pages. [engine] */
+void em_pin_moved(uintptr_t old, size_t len, uintptr_t addr);
+void em_pin_fork_child(void);
+/* What is held now in [start, end), by anybody: one look for a whole batch.  Call after the
    compare-and-swaps that claim the batch. */
 struct em_hazard_view {
 	uint32_t n;
-	bool overflow; /* more than fit: treat everything as held */
+	bool overflow; /* more than fit */
 	struct em_hazard h[128];
 };
-void em_hazard_look(struct em_hazard_view *v);
+void em_hazard_look(struct em_hazard_view *v, uintptr_t start, uintptr_t end);
 bool em_hazard_covers(const struct em_hazard_view *v, uintptr_t page_addr);
 void em_thread_fork_child(struct em_thread *self);
 /* Visits all contexts in use. */

@@ -89,6 +89,7 @@ static void child_start(struct em_thread *t)
 
 	em_engine.pid = (int)em_sys_getpid();
 	em_thread_fork_child(t);
+	em_pin_fork_child();
 	em_service_fork_child();
 	if (em_uffd_reopen(em_engine.opt.delivery, em_engine.opt.feature_mask, em_engine.fd_min))
 		em_panic("extmem: fork: the child gets no userfaultfd\n");

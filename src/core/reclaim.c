@@ -109,9 +109,18 @@ static void let_go(struct em_victim *v)
 	v->kind = V_SKIP;
 }
 
+/* The victims are sorted by address; gap pages lie between them. */
+static void look(const struct em_batch *b, struct em_hazard_view *hv)
+{
+	hv->n = 0;
+	hv->overflow = false;
+	if (b->n)
+		em_hazard_look(hv, b->v[0].addr, b->v[b->n - 1].addr + EM_PAGE_SIZE);
+}
+
 static void respect_hazards(struct em_batch *b, struct em_hazard_view *hv)
 {
-	em_hazard_look(hv);
+	look(b, hv);
 	if (!hv->n && !hv->overflow)
 		return;
 	for (uint32_t i = 0; i < b->n; i++)
@@ -232,7 +241,7 @@ static bool gap_is_held(struct span *s)
 
 	if (!s->ngap)
 		return false;
-	em_hazard_look(hv);
+	em_hazard_look(hv, s->start, s->end);
 	if (!hv->n && !hv->overflow)
 		return false;
 	for (uintptr_t a = s->start; a < s->end; a += EM_PAGE_SIZE)
@@ -501,7 +510,7 @@ static void keep_held(struct em_batch *b)
 {
 	struct em_hazard_view *hv = &b->hv;
 
-	em_hazard_look(hv);
+	look(b, hv);
 	if (!hv->n && !hv->overflow)
 		return;
 	for (uint32_t i = 0; i < b->n; i++) {

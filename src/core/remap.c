@@ -270,6 +270,9 @@ static long remap(struct mremap_call *c)
 		em_panic("extmem: mremap: memory cannot be unregistered\n");
 	if (!ret) {
 		ret = em_syscall5(SYS_mremap, c->old, c->old_len, c->new_len, c->flags, c->addr);
+		/* Before reclaim can see them at the new place. */
+		if (!em_is_err(ret) && (uintptr_t)ret != c->old)
+			em_pin_moved(c->old, c->old_len, (uintptr_t)ret);
 		finish(&op, c, managed, grown, ret);
 	}
 	em_range_leave(&op);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Thread contexts, the gate, deferred frees and hazard ranges.
+ * Thread contexts, the gate and deferred frees.
  *
  * Contexts are never freed, only recycled, so the list can be walked without a lock.
  */
@@ -266,107 +266,6 @@ void em_retire_poll(void)
 	}
 	if (retired)
 		seal();
-}
-
-/* ---- hazard ranges ------------------------------------------------------------------- */
-
-/*
- * A range whose call never returned (siglongjmp out of a handler that interrupted it,
- * exec in a vfork child) is recognised by its stack pointer: the frames of live calls lie above the
- * current one.  Calls on another stack are left alone: the alternate signal stack, whose handler may
- * have interrupted a call that goes on afterwards, and fibers when they are far away.
- */
-static bool on_other_stack(uintptr_t a, uintptr_t b)
-{
-	stack_t ss;
-	uintptr_t base;
-
-	if (em_syscall2(SYS_sigaltstack, NULL, &ss) < 0)
-		return true;
-	/* None, in upcall mode: SS_AUTODISARM has hidden the one that we are on. */
-	if (ss.ss_flags & SS_DISABLE)
-		return em_engine.opt.delivery == EM_DELIVERY_UPCALL;
-	base = (uintptr_t)ss.ss_sp;
-	return b - base < ss.ss_size && a - base >= ss.ss_size;
-}
-
-uint32_t em_hazard_begin(struct em_thread *t, uintptr_t sp)
-{
-	if (t->in_vfork && em_sys_gettid() == t->tid) {
-		/* The vfork child is gone; what it held when it left is not ours. */
-		__atomic_store_n(&t->nhazards, t->vfork_mark, __ATOMIC_RELEASE);
-		t->in_vfork = false;
-	}
-	while (t->nhazards) {
-		const struct em_hazard *h = &t->hazard[t->nhazards - 1];
-
-		if (h->sp > sp || sp - h->sp > (64ul << 20) || on_other_stack(h->sp, sp))
-			break;
-		__atomic_store_n(&t->nhazards, t->nhazards - 1, __ATOMIC_RELEASE);
-	}
-	return t->nhazards;
-}
-
-void em_hazard_push(struct em_thread *t, uintptr_t addr, size_t len, uintptr_t sp)
-{
-	struct em_hazard *h;
-	uint32_t mark = t->nhazards;
-
-	if (mark == EM_HAZARDS) {
-		/* A call with very many buffers: the last entry becomes the hull of the rest. */
-		h = &t->hazard[mark - 1];
-		if (em_page_down(addr) < h->start)
-			__atomic_store_n(&h->start, em_page_down(addr), __ATOMIC_RELAXED);
-		if (em_page_up(addr + len) > h->end)
-			__atomic_store_n(&h->end, em_page_up(addr + len), __ATOMIC_RELAXED);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		return;
-	}
-	h = &t->hazard[mark];
-	/* A signal handler may push and pop in this very place until it is ours for sure. */
-	do {
-		__atomic_store_n(&h->sp, sp, __ATOMIC_RELAXED);
-		__atomic_store_n(&t->nhazards, mark + 1, __ATOMIC_SEQ_CST);
-	} while (__atomic_load_n(&h->sp, __ATOMIC_RELAXED) != sp ||
-		 __atomic_load_n(&t->nhazards, __ATOMIC_RELAXED) != mark + 1);
-	__atomic_store_n(&h->start, em_page_down(addr), __ATOMIC_RELAXED);
-	__atomic_store_n(&h->end, em_page_up(addr + len), __ATOMIC_RELAXED);
-	/* Pairs with the compare-and-swap before em_hazard_look: either reclaim sees the range, or
-	   the check of the pages that follows sees what reclaim did to them. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
-
-void em_hazard_pop(struct em_thread *t, uint32_t mark)
-{
-	__atomic_store_n(&t->nhazards, mark, __ATOMIC_RELEASE);
-}
-
-void em_hazard_look(struct em_hazard_view *v)
-{
-	v->n = 0;
-	v->overflow = false;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	for (struct em_thread *t = em_thread_first(); t; t = t->next) {
-		uint32_t n = __atomic_load_n(&t->nhazards, __ATOMIC_ACQUIRE);
-
-		for (uint32_t i = 0; i < n && i < EM_HAZARDS; i++) {
-			if (v->n == sizeof(v->h) / sizeof(v->h[0])) {
-				v->overflow = true;
-				return;
-			}
-			v->h[v->n].start = __atomic_load_n(&t->hazard[i].start, __ATOMIC_RELAXED);
-			v->h[v->n].end = __atomic_load_n(&t->hazard[i].end, __ATOMIC_RELAXED);
-			v->n++;
-		}
-	}
-}
-
-bool em_hazard_covers(const struct em_hazard_view *v, uintptr_t page)
-{
-	for (uint32_t i = 0; i < v->n; i++)
-		if (page >= v->h[i].start && page < v->h[i].end)
-			return true;
-	return v->overflow;
 }
 
 /* In a forked child only the caller exists; everybody else's context is free again. */
