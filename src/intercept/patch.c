@@ -14,6 +14,7 @@
 #include "tramp.h"
 
 #define PAGE_MASK 4095ul
+#define VDSO_PAGES_MAX 8
 
 /*
  * Another thread may be fetching these bytes.  One aligned store is seen whole or
@@ -107,6 +108,32 @@ static bool dirty_range(const struct em_plan *plan, uint64_t bias, const struct 
 	return true;
 }
 
+static int protect(uint64_t lo, uint64_t hi, int prot)
+{
+	return em_syscall3(SYS_mprotect, lo, hi - lo, prot);
+}
+
+/*
+ * Executable all the while, unless the system forbids that (SELinux and the like).  Linux does not
+ * split the vDSO's mapping (EINVAL): it has to be named whole, and may be longer than its text.
+ */
+static bool make_writable(const struct em_text *text, uint64_t bias, uint64_t *lo, uint64_t *hi,
+			  int prot)
+{
+	for (int more = 0; more <= VDSO_PAGES_MAX; more++) {
+		int ret = protect(*lo, *hi, prot | PROT_READ | PROT_WRITE);
+
+		if (!ret || !protect(*lo, *hi, PROT_READ | PROT_WRITE))
+			return true;
+		if (ret != -EINVAL)
+			break;
+		if (more)
+			*hi += PAGE_MASK + 1;
+		*lo = (bias + text->vaddr) & ~PAGE_MASK;
+	}
+	return false;
+}
+
 unsigned em_patch_write(struct em_plan *plan, uint64_t bias, const struct em_text *text, int prot)
 {
 	unsigned patched = 0;
@@ -115,9 +142,7 @@ unsigned em_patch_write(struct em_plan *plan, uint64_t bias, const struct em_tex
 
 	if (!dirty_range(plan, bias, text, &lo, &hi))
 		return 0;
-	/* Executable all the while, unless the system forbids that (SELinux and the like). */
-	writable = !em_syscall3(SYS_mprotect, lo, hi - lo, prot | PROT_READ | PROT_WRITE) ||
-		   !em_syscall3(SYS_mprotect, lo, hi - lo, PROT_READ | PROT_WRITE);
+	writable = make_writable(text, bias, &lo, &hi, prot);
 	for (unsigned i = 0; i < plan->sites; i++) {
 		struct em_site *site = &plan->site[i];
 
@@ -131,7 +156,7 @@ unsigned em_patch_write(struct em_plan *plan, uint64_t bias, const struct em_tex
 			site->why = "its pages cannot be made writable";
 		}
 	}
-	em_syscall3(SYS_mprotect, lo, hi - lo, prot);
+	protect(lo, hi, prot);
 	return patched;
 }
 

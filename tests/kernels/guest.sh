@@ -88,13 +88,13 @@ done
 cell "intercept calls" 120 $tests/intercept/test_calls
 cell "intercept dlopen" 120 $tests/intercept/test_dlopen $tests/intercept/libhook-test-dl.so
 
-cell "mm_semantics natively" 120 $tests/torture/mm_semantics
-cell "syscalls natively" 120 $tests/torture/syscalls
+cell "mm_semantics natively" 300 $tests/torture/mm_semantics
+cell "syscalls natively" 300 $tests/torture/syscalls
 for delivery in upcall thread; do
 	opts="--dram 2M --delivery $delivery"
-	paged "mm_semantics $delivery" 300 $tests/torture/mm_semantics
-	paged "syscalls $delivery" 120 $tests/torture/syscalls
-	paged "fork_deep $delivery" 240 $tests/torture/fork_deep --mib 2
+	paged "mm_semantics $delivery" 900 $tests/torture/mm_semantics
+	paged "syscalls $delivery" 600 $tests/torture/syscalls
+	paged "fork_deep $delivery" 900 $tests/torture/fork_deep --mib 2
 done
 
 for delivery in upcall thread; do
@@ -114,8 +114,8 @@ done
 
 user=user
 opts="--dram 2M --swap /var/tmp"
-paged "mm_semantics as an ordinary user" 300 $tests/torture/mm_semantics
-paged "syscalls as an ordinary user" 120 $tests/torture/syscalls
+paged "mm_semantics as an ordinary user" 900 $tests/torture/mm_semantics
+paged "syscalls as an ordinary user" 600 $tests/torture/syscalls
 torture "as an ordinary user" --ops all
 mask=uring
 torture "as an ordinary user without io_uring" --ops all

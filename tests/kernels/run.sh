@@ -8,7 +8,7 @@
 #     CELLS             only tests whose name matches this extended regular expression
 #     SEED              the first seed, instead of a new one
 #     ACCEL             kvm or tcg, instead of KVM where it works
-#     LIMIT             seconds until a virtual machine is given up (default 1800)
+#     LIMIT             seconds until a virtual machine is given up (default 5400)
 #     LOGS              where the console logs stay (default BUILD/kernels)
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "${1:-${BUILD:-build}}" && pwd) || exit 1
@@ -139,7 +139,7 @@ accelerator() { # vmlinuz
 }
 
 boot() { # vmlinuz log
-	machine "$1" "$ACCEL" "${LIMIT:-1800}" -initrd "$work/initrd" \
+	machine "$1" "$ACCEL" "${LIMIT:-5400}" -initrd "$work/initrd" \
 		-drive "file=$work/disk,format=raw,if=virtio,cache=unsafe,aio=threads" \
 		-serial "file:$2" -serial stdio
 }
