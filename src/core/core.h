@@ -448,7 +448,12 @@ extern struct em_engine em_engine;
 
 /* fork, clone without CLONE_VM: executes the system call and makes the child whole. */
 long em_fork(long nr, const long *arg);
-/* maps.c: is addr in a private anonymous mapping? [any] */
+/* maps.c: the mapping that covers addr, or the next one above it; false: none, or /proc cannot be read. [any] */
+struct em_mapping {
+	uintptr_t start, end;
+	bool private_anonymous;
+};
+bool em_maps_find(uintptr_t addr, struct em_mapping *m);
 bool em_maps_private_anonymous(uintptr_t addr);
 /* [any] 64-bit cycle counter to ns. */
 uint64_t em_now_ns(void);

@@ -351,18 +351,23 @@ static enum em_fault_result upgrade(struct site *s, em_word_t w)
 	enum em_state from = em_word_state(w);
 	em_slot_t slot[UPGRADE_RUN_MAX] = { em_word_slot(w) };
 	uint32_t n = 1;
+	int ret;
 
 	if (!em_word_take_slot(s->wp, &w, EM_UPGRADE, EM_SLOT_NONE))
 		return EM_FAULT_DONE;
 	if (from == EM_CLEAN)
 		n = claim_clean(s, slot);
-	em_uffd_protect(s->addr, n * EM_PAGE_SIZE, false);
+	ret = em_uffd_protect(s->addr, n * EM_PAGE_SIZE, false);
 	for (uint32_t i = 0; i < n; i++) {
-		em_word_release(s->wp + i, EM_DIRTY, EM_SLOT_NONE, EM_W_MAYBE_WP, 0);
+		/* Refused: perhaps protected still. */
+		em_word_release(s->wp + i, EM_DIRTY, EM_SLOT_NONE, EM_W_MAYBE_WP,
+				ret ? EM_W_MAYBE_WP : 0);
 		if (from == EM_CLEAN)
 			em_slots_free(em_engine.store, slot[i]);
 		em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_WRITE, 0);
 	}
+	if (ret)
+		return fill_error(ret);
 	em_stat_inc(faults_write_protect);
 	region_inc(s, faults_write_protect);
 	return EM_FAULT_DONE;

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <sys/mman.h>
 
 #include "meta.h"
 #include "range.h"
@@ -30,18 +31,39 @@ static void child_page(em_word_t *wp)
 }
 
 struct child {
+	struct em_range_op *op;
 	uintptr_t start, end; /* run of managed pages not registered yet */
 };
 
+static void register_mapped(uintptr_t start, uintptr_t end)
+{
+	if (start < end && em_uffd_register(start, end - start))
+		em_panic("extmem: fork: the child's memory cannot be registered\n");
+}
+
+/* What the kernel did not copy (MADV_DONTFORK) leaves the child's table. */
 static void register_run(struct child *c)
 {
+	struct em_mapping m;
+
 	if (c->start == c->end)
 		return;
-	/* A part that the kernel did not copy (MADV_DONTFORK) refuses: page by page tells which. */
-	if (!em_uffd_register(c->start, c->end - c->start))
+	/* Tells about holes without a look at the pages. */
+	if (em_syscall3(SYS_msync, c->start, c->end - c->start, MS_ASYNC) != -ENOMEM) {
+		register_mapped(c->start, c->end);
 		return;
-	for (uintptr_t a = c->start; a < c->end; a += EM_PAGE_SIZE)
-		em_uffd_register(a, EM_PAGE_SIZE);
+	}
+	for (uintptr_t a = c->start; a < c->end; a = m.end) {
+		if (!em_maps_find(a, &m))
+			em_panic("extmem: fork: the child cannot tell what it inherited\n");
+		if (m.start > c->end)
+			m.start = m.end = c->end;
+		if (m.end > c->end)
+			m.end = c->end;
+		if (m.start > a)
+			em_range_finish(c->op, a, m.start, EM_RANGE_UNMAP);
+		register_mapped(m.start > a ? m.start : a, m.end);
+	}
 }
 
 static void extend_run(struct child *c, uintptr_t start, uintptr_t end)
@@ -82,13 +104,13 @@ static void pin_alternate_stack(void)
 }
 
 /* If this fails, missing pages of the child would read as zeros: better no child. */
-static void child_start(struct em_thread *t)
+static void child_start(struct em_range_op *op)
 {
-	struct child c = { 0, 0 };
+	struct child c = { .op = op };
 	struct em_span_visit v = { child_block, &c };
 
 	em_engine.pid = (int)em_sys_getpid();
-	em_thread_fork_child(t);
+	em_thread_fork_child(op->t);
 	em_pin_fork_child();
 	em_service_fork_child();
 	if (em_uffd_reopen(em_engine.opt.delivery, em_engine.opt.feature_mask, em_engine.fd_min))
@@ -117,7 +139,7 @@ long em_fork(long nr, const long *arg)
 		ret = em_syscall6(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
 		em_meta_unlock();
 		if (ret == 0) {
-			child_start(op.t);
+			child_start(&op);
 		} else {
 			em_store_fork_parent(em_engine.store, ret);
 			em_gate_open();

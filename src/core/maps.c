@@ -1,13 +1,42 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What kind of mapping lies at an address that we do not manage: from /proc/self/maps, with
- * raw system calls and no allocation.  Rare, so clarity before speed.
+ * What the kernel has mapped where: asked by ioctl (6.11), or read from /proc/self/maps, with raw
+ * system calls and no allocation.
  */
 #include "core.h"
 
 #include <fcntl.h>
+#include <linux/ioctl.h>
 
 #include "sys.h"
+
+/* ---- by query: a program may have tens of thousands of mappings ---------------------- */
+
+struct procmap_query {
+	uint64_t size, flags, addr;
+	uint64_t start, end, vma_flags, page_size, offset, inode;
+	uint32_t dev_major, dev_minor, name_size, build_id_size;
+	uint64_t name_addr, build_id_addr;
+};
+#define QUERY _IOWR('f', 17, struct procmap_query)
+#define VMA_SHARED 0x08
+#define COVERING_OR_NEXT 0x10
+
+static bool query(int fd, uintptr_t addr, struct em_mapping *m, bool *none)
+{
+	struct procmap_query q = { .size = sizeof(q), .flags = COVERING_OR_NEXT, .addr = addr };
+	long ret = em_sys_ioctl(fd, QUERY, &q);
+
+	*none = ret == -2; /* ENOENT */
+	if (ret)
+		return false;
+	m->start = q.start;
+	m->end = q.end;
+	m->private_anonymous = !(q.vma_flags & VMA_SHARED) && !q.inode;
+	return true;
+}
+
+/* ---- by reading ------------------------------------------------------------------------ */
 
 struct reader {
 	int fd;
@@ -63,32 +92,44 @@ static bool line_is_private_anonymous(struct reader *r)
 	return perms[3] == 'p' && zero_inode;
 }
 
-bool em_maps_private_anonymous(uintptr_t addr)
+static bool search(int fd, uintptr_t addr, struct em_mapping *m)
 {
-	struct reader r = { .fd = (int)em_syscall4(SYS_openat, AT_FDCWD, "/proc/self/maps",
-						   O_RDONLY | O_CLOEXEC, 0) };
-	bool found = false;
+	struct reader r = { .fd = fd };
 	int c;
 
-	if (r.fd < 0)
-		return false;
 	for (;;) {
-		uintptr_t start = hex(&r, &c), end;
-
+		m->start = hex(&r, &c);
 		if (c != '-')
-			break;
-		end = hex(&r, &c);
-		if (addr >= start && addr < end) {
-			found = line_is_private_anonymous(&r);
-			break;
+			return false;
+		m->end = hex(&r, &c);
+		if (m->end > addr) {
+			m->private_anonymous = line_is_private_anonymous(&r);
+			return true;
 		}
-		if (start > addr)
-			break;
 		while ((c = next_char(&r)) >= 0 && c != '\n')
 			;
 		if (c < 0)
-			break;
+			return false;
 	}
-	em_sys_close(r.fd);
+}
+
+bool em_maps_find(uintptr_t addr, struct em_mapping *m)
+{
+	int fd = (int)em_syscall4(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	bool found, none;
+
+	if (fd < 0)
+		return false;
+	found = query(fd, addr, m, &none);
+	if (!found && !none)
+		found = search(fd, addr, m);
+	em_sys_close(fd);
 	return found;
+}
+
+bool em_maps_private_anonymous(uintptr_t addr)
+{
+	struct em_mapping m;
+
+	return em_maps_find(addr, &m) && m.start <= addr && m.private_anonymous;
 }

@@ -16,6 +16,7 @@
 #include "core.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "lift.h"
 #include "meta.h"
@@ -169,7 +170,8 @@ static uint32_t drop(struct em_batch *b, enum victim_kind kind)
 			continue;
 		while (v->addr >= (uintptr_t)run[k].iov_base + run[k].iov_len)
 			k++;
-		if (ok[k]) {
+		/* A run that was refused may be gone in part; what is locked (mlockall) says so alone. */
+		if (ok[k] || !em_sys_madvise((void *)v->addr, EM_PAGE_SIZE, MADV_DONTNEED)) {
 			em_word_release(v->wp, EM_SWAPPED, v->slot, EM_W_STAMP, stamp);
 			em_event(v->addr, EXTMEM_EV_EVICTED, 0);
 			count_region(v, kind);

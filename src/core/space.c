@@ -24,6 +24,7 @@ static struct {
 } blocks;
 
 #define L2_ENTRIES (1ul << EM_L2_BITS)
+#define L1_SPAN (EM_BLOCK_SIZE << EM_L2_BITS)
 #define SLAB_BLOCKS 16
 
 bool em_space_may_manage(uintptr_t addr, size_t len)
@@ -37,6 +38,8 @@ bool em_space_may_manage(uintptr_t addr, size_t len)
 
 		if (e && __atomic_load_n(e, __ATOMIC_RELAXED))
 			return true;
+		if (!e)
+			a |= L1_SPAN - EM_BLOCK_SIZE;
 		if (a + EM_BLOCK_SIZE < a)
 			break;
 	}

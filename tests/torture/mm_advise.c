@@ -203,6 +203,59 @@ static void advise_dontfork(void)
 	munmap(p, BIG);
 }
 
+/* What was not inherited is free for the child, and what it maps there is its own. */
+static bool child_uses_the_hole(void *at)
+{
+	char *p = at, *q;
+
+	if (!mm_segv(p + MIB, false, SEGV_MAPERR) || !mm_holds(p, MIB, 10) ||
+	    !mm_holds(p + 2 * MIB, BIG - 2 * MIB, 12))
+		return false;
+	q = mmap(p + MIB, MIB, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (q != p + MIB || !mm_zero(q, MIB))
+		return false;
+	mm_fill(q, MIB, 13);
+	mm_evict(p, BIG);
+	return mm_holds(q, MIB, 13) && mm_holds(p, MIB, 10) &&
+	       mm_holds(p + 2 * MIB, BIG - 2 * MIB, 12) && munmap(p, BIG) == 0;
+}
+
+static void advise_dontfork_in_the_middle(void)
+{
+	char *p = mm_map(BIG);
+
+	mm_fill(p, MIB, 10);
+	mm_fill(p + MIB, MIB, 11);
+	mm_fill(p + 2 * MIB, BIG - 2 * MIB, 12);
+	mm_evict(p, BIG);
+	CHECK(p[MIB] == p[MIB]);
+	CHECK(madvise(p + MIB, MIB, MADV_DONTFORK) == 0);
+	CHECK(mm_in_child(child_uses_the_hole, p));
+	CHECK(mm_holds(p + MIB, MIB, 11));
+	munmap(p, BIG);
+}
+
+static bool child_lacks_gigabytes(void *at)
+{
+	char *p = at;
+
+	return mm_segv(p + (1ul << 30), true, SEGV_MAPERR) && mm_holds(p, MIB, 14) &&
+	       mmap(p + (1ul << 30), MIB, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+		    0) == p + (1ul << 30);
+}
+
+static void advise_dontfork_never_touched(void)
+{
+	char *p = mmap(NULL, 4ul << 30, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	CHECK(p != MAP_FAILED);
+	mm_fill(p, MIB, 14);
+	CHECK(madvise(p + (1ul << 30), 1ul << 30, MADV_DONTFORK) == 0);
+	CHECK(mm_in_child(child_lacks_gigabytes, p));
+	CHECK(mm_zero(p + (1ul << 30), MIB));
+	munmap(p, 4ul << 30);
+}
+
 static void advise_guard(void)
 {
 	char *p = mm_map(BIG);
@@ -226,5 +279,7 @@ const struct mm_test mm_advise_tests[] = {
 	MM_TEST(advise_dontneed), MM_TEST(advise_dontneed_protected),
 	MM_TEST(advise_bad_arguments), MM_TEST(advise_free), MM_TEST(advise_keeps_content),
 	MM_TEST(advise_populate_obeys_protection), MM_TEST(advise_process_madvise),
-	MM_TEST(advise_wipeonfork), MM_TEST(advise_dontfork), MM_TEST(advise_guard), { 0 }
+	MM_TEST(advise_wipeonfork), MM_TEST(advise_dontfork),
+	MM_TEST(advise_dontfork_in_the_middle), MM_TEST(advise_dontfork_never_touched),
+	MM_TEST(advise_guard), { 0 }
 };
