@@ -313,15 +313,22 @@ static int pin_range(struct em_thread *t, uintptr_t start, uintptr_t end)
 	return ret;
 }
 
-int em_range_pin(uintptr_t addr, size_t len)
+static long pin_for(const long *arg)
 {
 	struct em_thread *t = em_thread_self();
 	int ret;
 
 	em_enter(t, true);
-	ret = pin_range(t, em_page_down(addr), em_page_up(addr + len));
+	ret = pin_range(t, (uintptr_t)arg[0], (uintptr_t)arg[1]);
 	em_leave(t, true);
 	return ret;
+}
+
+int em_range_pin(uintptr_t addr, size_t len)
+{
+	const long arg[EM_PROXY_ARGS] = { (long)em_page_down(addr), (long)em_page_up(addr + len) };
+
+	return (int)em_proxy_call(em_thread_self(), pin_for, arg);
 }
 
 /* The pages are brought in and marked PINNED, which reclaim never chooses, and then locked by the

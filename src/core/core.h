@@ -175,6 +175,16 @@ struct em_hazard {
 	uintptr_t sp;	      /* stack pointer of the call that holds it */
 };
 
+/* What another process that shares our memory wants done (proxy.c). */
+typedef long (*em_proxy_fn)(const long *arg);
+#define EM_PROXY_ARGS 7
+struct em_proxy_request {
+	uint32_t state;
+	em_proxy_fn fn;
+	long arg[EM_PROXY_ARGS];
+	long ret;
+};
+
 struct em_thread {
 	int tid;
 	uint32_t used;
@@ -183,6 +193,7 @@ struct em_thread {
 	unsigned depth;
 	uint64_t saved_mask;	/* signals to restore when the outermost section ends */
 	uint64_t own_blocked;	/* of the engine's own signals: what the program believes */
+	bool stranger;		/* made by another process that shares our memory */
 	bool in_vfork;		/* on loan to a vfork child, or was until just now */
 	uint32_t vfork_mark;	/* hazards of the parent itself */
 	uint32_t nhazards;
@@ -202,12 +213,16 @@ struct em_thread {
 	uintptr_t refused_addr; /* a fault that was not ours, to tell a race from the real thing */
 	struct extmem_stream stream;
 	char *bounce;		/* EM_BOUNCE_PAGES, aligned: target of demand reads */
+	struct em_proxy_request proxy;
 	struct em_thread *next;
 };
 
 /* The calling thread's context, made on first use; NULL only without memory. [any context] */
 struct em_thread *em_thread_self(void);
 void em_thread_exit(void);
+/* From now on tasks may share their thread-local storage: contexts are found by thread id.  A
+   context is kept ready, so that the new task need not allocate. [any context] */
+void em_thread_share_storage(void);
 
 /* Enter and leave an engine section; nests.  block_signals: false when the caller runs with all
    signals blocked already (the upcall). */
@@ -292,6 +307,10 @@ void em_fault_resync(struct em_thread *t, uintptr_t addr);
 /* Makes every managed page of the range resident in the direction wanted, under a hazard that the
    caller has pushed.  0, -EFAULT (failed page), -ENOMEM. [engine] */
 int em_fault_range(struct em_thread *t, uintptr_t addr, size_t len, bool write);
+/* The same for callers outside a section, which may be another process. */
+int em_fault_in(struct em_thread *t, uintptr_t addr, size_t len, bool write);
+/* em_fault for another process. */
+enum em_fault_result em_fault_serve(struct em_thread *t, uintptr_t addr, bool write);
 
 /* ---- budget and reclaim (reclaim.c) --------------------------------------------------- */
 
@@ -414,10 +433,22 @@ size_t em_service_fds(int *fds, size_t max);
    private stack and thread-local block, unknown to libc.  0 or -errno. */
 int em_rawthread_start(void (*fn)(void *), void *arg);
 
+/* ---- other processes in our memory (proxy.c) ---------------------------------------------- */
+
+/* Before a process that shares our memory is made.  strangers: other than vfork children. */
+void em_proxy_start(bool strangers);
+/* Is the caller such a process?  t: its context, perhaps on loan. */
+bool em_proxy_is_stranger(const struct em_thread *t);
+/* fn(arg), done by a thread of our own if the caller is such a process.  EM_PROXY_ARGS arguments, none of
+   them a pointer to memory that may go away. [not in a section] */
+long em_proxy_call(struct em_thread *t, em_proxy_fn fn, const long *arg);
+void em_proxy_fork_child(void);
+
 /* ---- delivery --------------------------------------------------------------------------------- */
 
 int em_upcall_install(void);			     /* upcall.c */
 void em_upcall_thread_start(struct em_thread *t);    /* alternate stack */
+void em_upcall_thread_prepare(struct em_thread *t);  /* memory for it */
 int em_handlers_start(unsigned n);		     /* handlers.c */
 
 /* ---- range operations: what the system-call hooks call ----------------------------------------- */

@@ -524,3 +524,41 @@ int em_fault_range(struct em_thread *t, uintptr_t addr, size_t len, bool write)
 	}
 	return 0;
 }
+
+/* ---- from outside a section ------------------------------------------------------------------- */
+
+static long range_for(const long *arg)
+{
+	struct em_thread *t = em_thread_self();
+	long ret;
+
+	em_enter(t, true);
+	ret = em_fault_range(t, (uintptr_t)arg[0], (size_t)arg[1], arg[2]);
+	em_leave(t, true);
+	return ret;
+}
+
+int em_fault_in(struct em_thread *t, uintptr_t addr, size_t len, bool write)
+{
+	const long arg[EM_PROXY_ARGS] = { (long)addr, (long)len, write };
+
+	return (int)em_proxy_call(t, range_for, arg);
+}
+
+static long fault_for(const long *arg)
+{
+	struct em_thread *t = em_thread_self();
+	long res;
+
+	em_enter(t, true);
+	res = em_fault(t, (uintptr_t)arg[0], arg[1]);
+	em_leave(t, true);
+	return res;
+}
+
+enum em_fault_result em_fault_serve(struct em_thread *t, uintptr_t addr, bool write)
+{
+	const long arg[EM_PROXY_ARGS] = { (long)addr, write };
+
+	return (enum em_fault_result)em_proxy_call(t, fault_for, arg);
+}

@@ -113,6 +113,7 @@ static void child_start(struct em_range_op *op)
 	em_thread_fork_child(op->t);
 	em_pin_fork_child();
 	em_service_fork_child();
+	em_proxy_fork_child();
 	if (em_uffd_reopen(em_engine.opt.delivery, em_engine.opt.feature_mask, em_engine.fd_min))
 		em_panic("extmem: fork: the child gets no userfaultfd\n");
 	if (em_store_fork_child(em_engine.store))

@@ -16,6 +16,7 @@
 static __thread struct em_thread *self __attribute__((tls_model("initial-exec")));
 
 static struct em_thread *threads;
+static uint32_t shared_storage; /* `self` may be another task's */
 static uint32_t gate; /* 0 open, 1 closed */
 
 struct retired {
@@ -33,60 +34,114 @@ struct em_thread *em_thread_first(void)
 
 /* em_thread.used: 0 free, 1 in use, or on its way out: the thread still has a few instructions to go, on
    which it may take an upcall on the context's alternate stack. */
-enum { EXITING = 2 };
+enum { EXITING = 2, CLAIMED = 3 };
 
 static bool is_gone(int tid)
 {
-	return em_syscall3(SYS_tgkill, em_engine.pid, tid, 0) == -ESRCH;
+	return em_syscall2(SYS_tkill, tid, 0) == -ESRCH;
 }
+
+/* A process that shared our memory may have been killed without a word. */
+static bool is_free(const struct em_thread *t, uint32_t used)
+{
+	return !used || ((used == EXITING || (used == 1 && t->stranger)) && is_gone(t->tid));
+}
+
+static void context_reset(struct em_thread *t);
 
 static struct em_thread *recycle(int tid)
 {
 	for (struct em_thread *t = em_thread_first(); t; t = t->next) {
 		uint32_t unused = __atomic_load_n(&t->used, __ATOMIC_ACQUIRE);
 
-		if (unused == 1 || (unused == EXITING && !is_gone(t->tid)))
+		if (!is_free(t, unused))
 			continue;
-		if (__atomic_compare_exchange_n(&t->used, &unused, 1, false, __ATOMIC_ACQ_REL,
-						__ATOMIC_RELAXED)) {
-			t->tid = tid;
-			return t;
-		}
+		if (!__atomic_compare_exchange_n(&t->used, &unused, CLAIMED, false,
+						 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			continue;
+		context_reset(t);
+		t->tid = tid;
+		__atomic_store_n(&t->used, 1, __ATOMIC_RELEASE);
+		return t;
 	}
+	return NULL;
+}
+
+static struct em_thread *context_new(int tid, uint32_t used)
+{
+	struct em_thread *t = em_meta_alloc(sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->bounce = em_meta_alloc(EM_BOUNCE_PAGES * EM_PAGE_SIZE);
+	if (!t->bounce)
+		return NULL;
+	t->used = used;
+	t->tid = tid;
+	t->next = em_thread_first();
+	while (!__atomic_compare_exchange_n(&threads, &t->next, t, false, __ATOMIC_ACQ_REL,
+					    __ATOMIC_ACQUIRE))
+		;
+	return t;
+}
+
+static struct em_thread *find_by_tid(int tid)
+{
+	for (struct em_thread *t = em_thread_first(); t; t = t->next)
+		if (__atomic_load_n(&t->used, __ATOMIC_ACQUIRE) == 1 && t->tid == tid)
+			return t;
 	return NULL;
 }
 
 /* A context may be made while signals are open (first hooked call of a thread): the allocator's lock
    must not be held across a handler, so block them here. */
-struct em_thread *em_thread_self(void)
+static struct em_thread *context_make(void)
 {
-	struct em_thread *t = self;
+	int tid = (int)em_sys_gettid();
 	uint64_t all = ~0ull, old;
+	struct em_thread *t;
 
-	if (__builtin_expect(t != NULL, 1))
-		return t;
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof(all));
-	t = recycle((int)em_sys_gettid());
-	if (!t) {
-		t = em_meta_alloc(sizeof(*t));
-		if (t) {
-			t->bounce = em_meta_alloc(EM_BOUNCE_PAGES * EM_PAGE_SIZE);
-			t->used = 1;
-			t->tid = (int)em_sys_gettid();
-			t->next = em_thread_first();
-			while (!__atomic_compare_exchange_n(&threads, &t->next, t, false,
-							    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-				;
-		}
-	}
-	if (t && !t->bounce)
-		t = NULL;
+	t = recycle(tid);
+	if (!t)
+		t = context_new(tid, 1);
 	if (t) {
-		self = t;
+		t->stranger = em_engine.pid && em_sys_getpid() != em_engine.pid;
+		if (!shared_storage || !self)
+			self = t;
 		em_upcall_thread_start(t);
 	}
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 	return t;
+}
+
+struct em_thread *em_thread_self(void)
+{
+	struct em_thread *t = self;
+
+	if (__builtin_expect(t && !shared_storage, 1))
+		return t;
+	if (t) {
+		int tid = (int)em_sys_gettid();
+
+		if (t->tid != tid || t->used != 1)
+			t = find_by_tid(tid);
+	}
+	return t ? t : context_make();
+}
+
+void em_thread_share_storage(void)
+{
+	struct em_thread *t;
+
+	em_thread_self(); /* found by `self` for the last time */
+	__atomic_store_n(&shared_storage, 1, __ATOMIC_RELEASE);
+	for (t = em_thread_first(); t; t = t->next)
+		if (!__atomic_load_n(&t->used, __ATOMIC_ACQUIRE))
+			return;
+	t = context_new(0, 0);
+	if (t)
+		em_upcall_thread_prepare(t);
 }
 
 static void context_reset(struct em_thread *t)
@@ -100,12 +155,13 @@ static void context_reset(struct em_thread *t)
 	t->app_alt_flags = 0;
 	t->own_blocked = t->own_pending = 0;
 	t->in_vfork = false;
+	t->stranger = false;
 	em_memzero(&t->stream, sizeof(t->stream));
 }
 
 void em_thread_exit(void)
 {
-	struct em_thread *t = self;
+	struct em_thread *t = self ? em_thread_self() : NULL;
 
 	if (!t)
 		return;
@@ -255,7 +311,7 @@ static bool seal(void)
 /* The caller is inside itself but must not keep pointers to retired objects across this call. */
 void em_retire_poll(void)
 {
-	if (sealed && !sealed_is_over(self))
+	if (sealed && !sealed_is_over(em_thread_self()))
 		return;
 	while (sealed) {
 		struct retired *r = sealed;
@@ -280,5 +336,8 @@ void em_thread_fork_child(struct em_thread *me)
 		t->used = 0;
 	}
 	me->tid = (int)em_sys_gettid();
+	me->stranger = false;
+	self = me;
+	shared_storage = 0;
 	__atomic_store_n(&gate, 0, __ATOMIC_SEQ_CST);
 }

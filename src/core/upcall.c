@@ -48,9 +48,13 @@ static enum em_fault_result serve(struct em_thread *t, uintptr_t addr, bool writ
 	uint64_t start = em_cycles();
 	enum em_fault_result res;
 
-	em_enter(t, false);
-	res = em_fault(t, addr, write);
-	em_leave(t, false);
+	if (__builtin_expect(em_proxy_is_stranger(t), 0)) {
+		res = em_fault_serve(t, addr, write);
+	} else {
+		em_enter(t, false);
+		res = em_fault(t, addr, write);
+		em_leave(t, false);
+	}
 	if (res == EM_FAULT_DONE) {
 		t->refused_addr = 0;
 		note_again(t, addr);
@@ -120,6 +124,12 @@ int em_upcall_install(void)
 	return (int)em_syscall4(SYS_rt_sigaction, SIGBUS, &sa, NULL, 8);
 }
 
+void em_upcall_thread_prepare(struct em_thread *t)
+{
+	if (em_engine.opt.delivery == EM_DELIVERY_UPCALL && !t->alt_base)
+		t->alt_base = (uintptr_t)em_meta_alloc(ALT_STACK_BYTES);
+}
+
 /* An alternate stack, so that a fault on a stack that is itself managed (fibers) can be served.  A
    program that sets its own gets its own (signals.c); our signal mask is all blocked or
    about to be restored by the caller. */
@@ -137,8 +147,7 @@ void em_upcall_thread_start(struct em_thread *t)
 		t->app_alt_flags = old.ss_flags;
 		return;
 	}
-	if (!t->alt_base)
-		t->alt_base = (uintptr_t)em_meta_alloc(ALT_STACK_BYTES);
+	em_upcall_thread_prepare(t);
 	if (!t->alt_base)
 		return;
 	em_upcall_use_own_stack(t, &ss);

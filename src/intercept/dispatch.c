@@ -131,11 +131,46 @@ static long call_with_pointers(struct em_regs *r, const struct em_call *c)
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
+/* arg: the call's number, then its arguments, as they lie in struct em_regs. */
+static long range_call(const long *arg)
+{
+	const long *a = arg + 1;
+
+	switch (arg[0]) {
+	case SYS_mmap:
+		return em_range_mmap((uintptr_t)a[0], (size_t)a[1], (int)a[2], (int)a[3], (int)a[4],
+				     a[5]);
+	case SYS_munmap:
+		return em_range_munmap((uintptr_t)a[0], (size_t)a[1]);
+	case SYS_mremap:
+		return em_range_mremap((uintptr_t)a[0], (size_t)a[1], (size_t)a[2], (int)a[3],
+				       (uintptr_t)a[4]);
+	case SYS_madvise:
+		return em_range_madvise((uintptr_t)a[0], (size_t)a[1], (int)a[2]);
+	case SYS_brk:
+		return em_range_brk((uintptr_t)a[0]);
+	default:
+		return em_range_mlock(arg[0], (uintptr_t)a[0], (size_t)a[1], a[2]);
+	}
+}
+
+static long range_hook(const struct em_regs *r)
+{
+	struct em_thread *t = em_thread_self();
+
+	return t ? em_proxy_call(t, range_call, &r->nr) : -12; /* ENOMEM */
+}
+
 static long hook_mmap(struct em_regs *r)
 {
 	const long *a = r->arg;
-	long ret = em_range_mmap((uintptr_t)a[0], (size_t)a[1], (int)a[2], (int)a[3], (int)a[4],
-				 a[5]);
+	long ret;
+
+	/* A file of a process with descriptors of its own is not the proxy's business. */
+	if (a[3] & MAP_ANONYMOUS)
+		ret = range_hook(r);
+	else
+		ret = range_call(&r->nr);
 
 	/* The dynamic linker maps the text of a library opened at run time. */
 	if (!em_is_err(ret) && (a[2] & PROT_EXEC) && (int)a[4] >= 0 &&
@@ -153,22 +188,13 @@ static int special(struct em_regs *r)
 		r->ret = hook_mmap(r);
 		return EM_HOOK_DONE;
 	case SYS_munmap:
-		r->ret = em_range_munmap((uintptr_t)a[0], (size_t)a[1]);
-		return EM_HOOK_DONE;
 	case SYS_mremap:
-		r->ret = em_range_mremap((uintptr_t)a[0], (size_t)a[1], (size_t)a[2], (int)a[3],
-					 (uintptr_t)a[4]);
-		return EM_HOOK_DONE;
 	case SYS_madvise:
-		r->ret = em_range_madvise((uintptr_t)a[0], (size_t)a[1], (int)a[2]);
-		return EM_HOOK_DONE;
 	case SYS_brk:
-		r->ret = em_range_brk((uintptr_t)a[0]);
-		return EM_HOOK_DONE;
 	case SYS_mlock:
 	case SYS_mlock2:
 	case SYS_munlock:
-		r->ret = em_range_mlock(r->nr, (uintptr_t)a[0], (size_t)a[1], a[2]);
+		r->ret = range_hook(r);
 		return EM_HOOK_DONE;
 	case SYS_process_madvise:
 		r->ret = em_range_process_madvise(a);

@@ -43,9 +43,7 @@ void em_hold_range(struct em_hold *h, uintptr_t addr, size_t len, enum em_ptr_di
 	if (!addr || !len || h->err || addr + len < addr || !em_space_may_manage(addr, len))
 		return;
 	em_hazard_push(h->t, addr, len, h->sp);
-	em_enter(h->t, true);
-	ret = em_fault_range(h->t, addr, len, dir == EM_DIR_OUT);
-	em_leave(h->t, true);
+	ret = em_fault_in(h->t, addr, len, dir == EM_DIR_OUT);
 	if (ret)
 		h->err = ret;
 	h->n++;

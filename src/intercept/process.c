@@ -13,6 +13,8 @@
 #include "special.h"
 
 #define EBADF_ERR (-9)
+#define EINVAL_ERR (-22)
+#define CLEAR_SIGHAND 0x100000000ull /* CLONE_CLEAR_SIGHAND, clone3 only */
 
 /* ---- clone ---------------------------------------------------------------------------- */
 
@@ -55,13 +57,14 @@ static void lend_context(void)
 {
 	struct em_thread *t = em_thread_self();
 
+	em_proxy_start(false);
 	if (t && !t->in_vfork) {
 		t->vfork_mark = t->nhazards;
 		t->in_vfork = true;
 	}
 }
 
-static long fork_like(struct em_regs *r)
+static long fork_like(struct em_regs *r, uint64_t flags)
 {
 	struct clone_args args;
 	long arg[6];
@@ -76,11 +79,14 @@ static long fork_like(struct em_regs *r)
 		em_memzero(&args, sizeof(args));
 		em_memcpy(&args, (void *)arg[0], n);
 		args.stack = args.stack_size = 0;
+		args.flags &= ~CLEAR_SIGHAND; /* done by hand: the engine's own handlers stay */
 		arg[0] = (long)&args;
 		arg[1] = (long)n;
 	}
 	ret = em_fork(r->nr, arg);
 	if (ret == 0) {
+		if (flags & CLEAR_SIGHAND)
+			em_signals_clear();
 		em_patch_fork_child();
 		r->new_rsp = clone_stack(r);
 	}
@@ -108,20 +114,53 @@ static void pin_thread_memory(const struct em_regs *r)
 		em_range_pin(top - some, end - top + some);
 }
 
+/* The kernel writes the new task's id where it is told to, and says nothing if it cannot. */
+static void pin_ids(const struct em_regs *r, uint64_t flags)
+{
+	const uint64_t wanted = CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID |
+				CLONE_PIDFD;
+	const struct clone_args *a = (const struct clone_args *)r->arg[0];
+	uint64_t at[3] = { 0 };
+
+	if (r->nr == SYS_fork || !(flags & wanted))
+		return;
+	if (r->nr == SYS_clone) {
+		at[0] = (uint64_t)r->arg[2];
+		at[1] = (uint64_t)r->arg[3];
+	} else {
+		at[0] = a->parent_tid;
+		at[1] = a->child_tid;
+		at[2] = a->pidfd;
+	}
+	for (int i = 0; i < 3; i++)
+		if (at[i] && em_space_may_manage(at[i], sizeof(int)))
+			em_range_pin(at[i], sizeof(int));
+}
+
 static int clone_or_fork(struct em_regs *r)
 {
 	uint64_t flags = r->nr == SYS_fork ? 0 : clone_flags(r);
+	bool thread = flags & CLONE_THREAD;
 
-	if (flags & CLONE_VM) {
-		pin_stack_top(clone_stack(r));
-		if ((flags & CLONE_VFORK) && !(flags & CLONE_THREAD))
-			lend_context();
-		if (flags & CLONE_THREAD)
-			pin_thread_memory(r);
-		return EM_HOOK_RAW;
+	pin_ids(r, flags);
+	if (!(flags & CLONE_VM)) {
+		r->ret = fork_like(r, flags);
+		return EM_HOOK_DONE;
 	}
-	r->ret = fork_like(r);
-	return EM_HOOK_DONE;
+	if (flags & CLEAR_SIGHAND) {
+		r->ret = EINVAL_ERR; /* as Linux before 5.5: the child could not take its upcalls */
+		return EM_HOOK_DONE;
+	}
+	pin_stack_top(clone_stack(r));
+	if (!(flags & CLONE_SETTLS) && (thread || !(flags & CLONE_VFORK)))
+		em_thread_share_storage();
+	if (thread)
+		pin_thread_memory(r);
+	else if (flags & CLONE_VFORK)
+		lend_context();
+	else
+		em_proxy_start(true);
+	return EM_HOOK_RAW;
 }
 
 static bool is_own_process(void)
@@ -139,6 +178,15 @@ static void leave_thread(void)
 	em_thread_exit();
 }
 
+/* A vfork child leaves its parent's context alone. */
+static void leave(void)
+{
+	struct em_thread *t = em_thread_self();
+
+	if (is_own_process() || (t && t->tid == em_sys_gettid()))
+		leave_thread();
+}
+
 int em_special_process(struct em_regs *r)
 {
 	switch (r->nr) {
@@ -152,12 +200,13 @@ int em_special_process(struct em_regs *r)
 	case SYS_exit:
 		if (is_own_process() && em_sys_gettid() == em_engine.pid)
 			em_stats_write_file(); /* the main thread may be the last */
-		if (is_own_process())
-			leave_thread();
+		leave();
 		return EM_HOOK_RAW;
 	case SYS_exit_group:
 		if (is_own_process())
 			em_stats_write_file();
+		else
+			leave();
 		return EM_HOOK_RAW;
 	default:
 		return EM_HOOK_RAW;

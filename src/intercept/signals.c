@@ -58,9 +58,30 @@ static long own_action(int signo, const struct ksigaction *act, struct ksigactio
 	if (old)
 		*old = *action_of(signo);
 	/* A vfork child resets handlers in a table of its own, but our record is shared with its parent. */
-	if (act && !(t && t->in_vfork && em_sys_gettid() != t->tid))
+	if (act && !(t && em_proxy_is_stranger(t)))
 		*action_of(signo) = *act;
 	return 0;
+}
+
+static void clear_action(struct ksigaction *act)
+{
+	if (act->handler != (uintptr_t)SIG_IGN)
+		em_memzero(act, sizeof(*act));
+}
+
+void em_signals_clear(void)
+{
+	for (int n = 1; n < NSIG_MAX; n++) {
+		struct ksigaction act;
+
+		if (sig.ours & BIT(n)) {
+			clear_action(action_of(n));
+		} else if (!em_syscall4(SYS_rt_sigaction, n, NULL, &act, 8)) {
+			clear_action(&act);
+			em_syscall4(SYS_rt_sigaction, n, &act, NULL, 8);
+			sig.masks[n] = 0;
+		}
+	}
 }
 
 void em_signals_rt_sigaction(struct em_regs *r)

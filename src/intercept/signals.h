@@ -21,6 +21,9 @@ void em_signals_take(int signo);
    the kernel would have, or arranges for the default action. */
 void em_signals_chain(int signo, siginfo_t *si, ucontext_t *uc);
 
+/* In a forked child: what CLONE_CLEAR_SIGHAND would do, but to the program's handlers only. */
+void em_signals_clear(void);
+
 /* Hooks. Each sets regs->ret. */
 void em_signals_rt_sigaction(struct em_regs *regs);
 void em_signals_rt_sigprocmask(struct em_regs *regs);
