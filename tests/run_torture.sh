@@ -168,6 +168,10 @@ small_tests() {
 	mask=
 	small_cell thread
 	opts="--dram 2M --delivery upcall"
+	each "processes upcall" "$tests/processes"
+	opts="--dram 2M --delivery thread"
+	each "processes thread" "$tests/processes"
+	opts="--dram 2M --delivery upcall"
 	cell "fork_deep direct" 240 "$tests/fork_deep" --direct 1
 }
 

@@ -140,7 +140,7 @@ static void clone_shares_memory_and_is_killed(void)
 	int i, pid;
 
 	mm_fill(p, BIG, 9);
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < 8; i++) {
 		pid = clone(work_main, stack_top(), CLONE_VM | SIGCHLD, &w);
 		CHECK(pid > 0);
 		usleep((useconds_t)(rand() % 4000));
@@ -174,7 +174,7 @@ static void vfork_child_is_killed(void)
 	w.p = mm_map(BIG);
 	p = mm_map(BIG);
 	mm_fill(p, BIG, 9);
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < 8; i++) {
 		victim = 0;
 		CHECK(pthread_create(&tid, NULL, killer, NULL) == 0);
 		pid = vfork();
