@@ -134,7 +134,7 @@ static long evict_hint(uintptr_t addr, uintptr_t end, int advice)
 static long willneed(uintptr_t addr, uintptr_t end)
 {
 	extmem_page_t first = addr >> EM_PAGE_SHIFT;
-	uint64_t n = (end - addr) >> EM_PAGE_SHIFT, most = 2ull * em_stage_window_max();
+	uint64_t n = (end - addr) >> EM_PAGE_SHIFT, most = 2ull * em_stage_window_max(em_host_readers());
 	struct em_thread *t = em_thread_self();
 
 	em_enter(t, true);

@@ -212,6 +212,7 @@ struct em_thread {
 	uint64_t own_pending;	/* sent while the program had them blocked */
 	uintptr_t refused_addr; /* a fault that was not ours, to tell a race from the real thing */
 	struct extmem_stream stream;
+	uint32_t stream_epoch;	/* when it last asked for pages ahead: see host.c */
 	char *bounce;		/* EM_BOUNCE_PAGES, aligned: target of demand reads */
 	struct em_proxy_request proxy;
 	struct em_thread *next;
@@ -380,6 +381,8 @@ size_t em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_
 			uint32_t npages, bool write, bool hit, struct extmem_range *out);
 /* Hands the n ranges to the service. [engine] */
 void em_host_prefetch_queue(const struct extmem_range *range, size_t n);
+/* Threads that asked for pages ahead lately. */
+uint32_t em_host_readers(void);
 void em_host_wasted(uintptr_t addr, uint32_t npages);
 void em_host_tick(uint64_t now_ns);
 const char *em_host_policy_name(void);
@@ -402,7 +405,8 @@ struct em_chunk {
 	struct em_io io[EM_CHUNK_IOS];
 };
 int em_stage_init(uint32_t budget_pages);
-uint32_t em_stage_window_max(void);
+/* Pages that one of so many threads may have on their way. */
+uint32_t em_stage_window_max(uint32_t readers);
 /* Frame index <-> chunk. */
 struct em_chunk *em_stage_chunk(uint32_t frame);
 static inline uint32_t em_stage_pos(uint32_t frame)

@@ -27,6 +27,9 @@ static struct {
 	struct cell *ring;
 	uint64_t head, tail;
 	uintptr_t scan_hand;
+	/* Threads that asked for pages ahead since the last tick, and between the two before. */
+	uint32_t epoch; /* from 1: a new thread has asked in none */
+	uint32_t readers, readers_before;
 } host;
 
 /* ---- services for plug-ins ---------------------------------------------------------- */
@@ -110,6 +113,7 @@ int em_host_start(const struct extmem_policy_ops *ops, const struct extmem_prefe
 		return -12;
 	for (uint64_t i = 0; i < RING; i++)
 		host.ring[i].seq = i;
+	host.epoch = 1;
 	host.ops = ops;
 	host.pf = pf;
 	ret = ops->init(&services, o->policy_args, &host.state, err, err_len);
@@ -223,6 +227,9 @@ size_t em_host_victims(size_t want, extmem_page_t *out)
 
 void em_host_tick(uint64_t now_ns)
 {
+	__atomic_store_n(&host.readers_before, __atomic_exchange_n(&host.readers, 0, __ATOMIC_RELAXED),
+			 __ATOMIC_RELAXED);
+	__atomic_fetch_add(&host.epoch, 1, __ATOMIC_RELAXED);
 	if (!host.ops->tick || !em_mutex_trylock(&host.lock))
 		return;
 	drain_locked();
@@ -231,6 +238,24 @@ void em_host_tick(uint64_t now_ns)
 }
 
 /* ---- prefetching ------------------------------------------------------------------------------ */
+
+uint32_t em_host_readers(void)
+{
+	uint32_t now = __atomic_load_n(&host.readers, __ATOMIC_RELAXED);
+	uint32_t before = __atomic_load_n(&host.readers_before, __ATOMIC_RELAXED);
+
+	return now > before ? now : before;
+}
+
+static void count_reader(struct em_thread *t)
+{
+	uint32_t epoch = __atomic_load_n(&host.epoch, __ATOMIC_RELAXED);
+
+	if (t->stream_epoch == epoch)
+		return;
+	t->stream_epoch = epoch;
+	__atomic_fetch_add(&host.readers, 1, __ATOMIC_RELAXED);
+}
 
 size_t em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_t addr,
 			uint32_t npages, bool write, bool hit, struct extmem_range *out)
@@ -243,10 +268,14 @@ size_t em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_
 		.advice = r->advice,
 		.region_first = r->start >> EM_PAGE_SHIFT,
 		.region_end = r->end >> EM_PAGE_SHIFT,
-		.window_max = em_stage_window_max(),
+		.window_max = em_stage_window_max(em_host_readers()),
 	};
+	size_t n;
 
-	return host.pf->fault(host.pf_state, &t->stream, &f, out, EM_PREFETCH_RANGES);
+	n = host.pf->fault(host.pf_state, &t->stream, &f, out, EM_PREFETCH_RANGES);
+	if (n)
+		count_reader(t);
+	return n;
 }
 
 void em_host_prefetch_queue(const struct extmem_range *range, size_t n)

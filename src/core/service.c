@@ -215,6 +215,7 @@ static void service_main(void *arg)
 		bool busy = false, closing = em_gate_closed();
 
 		__atomic_fetch_add(&t->section, 2, __ATOMIC_SEQ_CST); /* quiescent point */
+		tick();
 		if (!closing) {
 			busy |= start_prefetch();
 			busy |= start_reclaim();
@@ -225,7 +226,6 @@ static void service_main(void *arg)
 			continue;
 		}
 		busy |= reap(0);
-		tick();
 		if (!busy || closing)
 			idle(t);
 	}

@@ -2,10 +2,11 @@
 /*
  * The stage: frames that hold prefetched pages until they are touched.
  *
- * Frames come in chunks of EM_CHUNK_FRAMES.  One chunk takes one run of neighbouring pages of
- * one block, whatever their slots.  Chunks are given out by the service thread alone; they come
- * back frame by frame from the threads that map the pages.  When none is free the oldest chunk's
- * untouched pages go back to SWAPPED: their content is in the store still.
+ * Frames come in chunks of EM_CHUNK_FRAMES.  One chunk takes neighbouring pages of one block,
+ * whatever their slots; the frames of those among them that are not in the store stay empty.
+ * Chunks are given out by the service thread alone; they come back frame by frame from the threads
+ * that map the pages.  When none is free the oldest chunk's untouched pages go back to
+ * SWAPPED: their content is in the store still.
  *
  * The memory of the chunks that were ever used stays charged to the budget.
  */
@@ -14,7 +15,7 @@
 #include "meta.h"
 #include "sys.h"
 
-enum { CHUNKS_MAX = 64 };
+enum { CHUNKS_MAX = 64, READ_OVER = 4 };
 
 static struct {
 	struct em_chunk chunk[CHUNKS_MAX];
@@ -31,10 +32,11 @@ int em_stage_init(uint32_t budget_pages)
 	return 0;
 }
 
-/* A window must fit the stage twice: one being consumed, one on its way. */
-uint32_t em_stage_window_max(void)
+/* Every thread that reads ahead needs room for its window twice, one being consumed and one on its
+   way, and a chunk is seldom full. */
+uint32_t em_stage_window_max(uint32_t readers)
 {
-	uint32_t w = stage.n * EM_CHUNK_FRAMES / 4;
+	uint32_t w = stage.n * EM_CHUNK_FRAMES / 4 / (readers ? readers : 1);
 
 	return w < 8 ? 8 : w;
 }
@@ -123,34 +125,61 @@ static struct em_chunk *take_chunk(void)
 	if (c)
 		return c;
 	c = oldest_chunk();
-	if (!c)
+	/* Some thread will come to it yet, unless it has been passed over often.  To read the same
+	   page twice is worse than not to read ahead. */
+	if (!c || stage.clock++ - c->age < 2 * stage.n)
 		return NULL;
 	reclaim_chunk(c);
 	return __atomic_load_n(&c->left, __ATOMIC_ACQUIRE) ? NULL : c;
 }
 
-/* Appends the page to the chunk's reads; false when its slot would need one read too many. */
-static bool add_read(struct em_chunk *c, uint32_t pos, em_slot_t slot)
+static struct em_io *new_read(struct em_chunk *c, uint32_t pos, em_slot_t slot)
+{
+	struct em_io *io = &c->io[c->nio];
+	struct iovec *iov = &c->iov[c->nio];
+
+	iov->iov_base = c->frame + pos * EM_PAGE_SIZE;
+	iov->iov_len = 0;
+	*io = (struct em_io){ .slot = slot, .iov = iov, .iovcnt = 1, .cookie = c };
+	c->nio++;
+	return io;
+}
+
+static uint32_t first_of(const struct em_chunk *c, const struct em_io *io)
+{
+	return (uint32_t)(((char *)io->iov->iov_base - c->frame) / EM_PAGE_SIZE);
+}
+
+/*
+ * Takes the page for frame pos and appends it to the chunk's reads.  A read goes on over a few pages
+ * that are not wanted when the slots do the same: what comes into their frames is never
+ * looked at, and costs less than another request.
+ */
+static bool add_page(struct em_chunk *c, uint32_t pos, em_word_t *wp, em_word_t w)
 {
 	struct em_io *io = c->nio ? &c->io[c->nio - 1] : NULL;
+	em_slot_t slot = em_word_slot(w);
+	uint32_t n = 1;
 
-	if (!io || io->slot + io->npages != slot) {
-		if (c->nio == EM_CHUNK_IOS)
-			return false;
-		io = &c->io[c->nio];
-		c->iov[c->nio].iov_base = c->frame + pos * EM_PAGE_SIZE;
-		c->iov[c->nio].iov_len = 0;
-		io->write = false;
-		io->slot = slot;
-		io->iov = &c->iov[c->nio];
-		io->iovcnt = 1;
-		io->npages = 0;
-		io->result = 0;
-		io->cookie = c;
-		c->nio++;
+	if (io) {
+		n = pos + 1 - first_of(c, io);
+		if (slot - io->slot + 1 != n || n - io->npages > READ_OVER + 1)
+			io = NULL;
 	}
-	io->npages++;
-	io->iov->iov_len += EM_PAGE_SIZE;
+	if (!io && c->nio == EM_CHUNK_IOS)
+		return false;
+	c->slot[pos] = slot;
+	c->word[pos] = wp;
+	if (!em_word_take(wp, &w, EM_FILLING)) {
+		c->word[pos] = NULL;
+		return true; /* changed under our eyes: one that is not wanted */
+	}
+	if (!io) {
+		io = new_read(c, pos, slot);
+		n = 1;
+	}
+	io->npages = n;
+	io->iov->iov_len = n * EM_PAGE_SIZE;
 	return true;
 }
 
@@ -169,9 +198,35 @@ static uint32_t skip_to_swapped(extmem_page_t *first, uint32_t n)
 	return i;
 }
 
+/* Frames for [first, first + n), all in one block; those that are not SWAPPED stay empty. */
+static uint32_t fill_chunk(struct em_chunk *c, extmem_page_t first, uint32_t n)
+{
+	uint32_t k, have = 0;
+
+	c->nio = c->n = 0;
+	c->base = first << EM_PAGE_SHIFT;
+	for (k = 0; k < n; k++) {
+		em_word_t *wp = em_space_word((first + k) << EM_PAGE_SHIFT);
+		em_word_t w = wp ? em_word_load(wp) : 0;
+
+		c->word[k] = NULL;
+		if (!em_word_is_free(w) || em_word_state(w) != EM_SWAPPED)
+			continue;
+		if (!add_page(c, k, wp, w))
+			break;
+		have += c->word[k] != NULL;
+	}
+	c->n = k;
+	c->io_left = c->nio;
+	c->age = ++stage.clock;
+	__atomic_store_n(&c->left, have, __ATOMIC_RELEASE);
+	em_stat_add(prefetched, have);
+	return k;
+}
+
 uint32_t em_stage_start(extmem_page_t first, uint32_t n, struct em_chunk **chunk)
 {
-	uint32_t passed = skip_to_swapped(&first, n), k = 0;
+	uint32_t passed = skip_to_swapped(&first, n), k;
 	uint32_t room = EM_BLOCK_PAGES - (uint32_t)(first % EM_BLOCK_PAGES);
 	struct em_chunk *c;
 
@@ -186,58 +241,40 @@ uint32_t em_stage_start(extmem_page_t first, uint32_t n, struct em_chunk **chunk
 		n = EM_CHUNK_FRAMES;
 	if (n > room)
 		n = room;
-	c->nio = 0;
-	c->base = first << EM_PAGE_SHIFT;
-	for (; k < n; k++) {
-		em_word_t *wp = em_space_word((first + k) << EM_PAGE_SHIFT), w;
-
-		if (!wp)
-			break;
-		w = em_word_load(wp);
-		if (!em_word_is_free(w) || em_word_state(w) != EM_SWAPPED)
-			break;
-		if (!add_read(c, k, em_word_slot(w)))
-			break;
-		c->slot[k] = em_word_slot(w);
-		c->word[k] = wp;
-		if (!em_word_take(wp, &w, EM_FILLING)) {
-			struct em_io *io = &c->io[c->nio - 1];
-
-			io->npages--;
-			io->iov->iov_len -= EM_PAGE_SIZE;
-			if (!io->npages)
-				c->nio--;
-			break;
-		}
-	}
-	c->n = k;
-	if (!k)
+	k = fill_chunk(c, first, n);
+	if (!c->nio)
 		return passed + 1;
-	c->io_left = c->nio;
-	c->age = ++stage.clock;
-	__atomic_store_n(&c->left, k, __ATOMIC_RELEASE);
-	em_stat_add(prefetched, k);
 	*chunk = c;
 	return passed + k;
 }
 
+static uint32_t finish_read(struct em_chunk *c, const struct em_io *io)
+{
+	uint32_t pos = first_of(c, io), end = pos + io->npages, lost = 0;
+
+	for (; pos < end; pos++) {
+		if (!c->word[pos])
+			continue;
+		if (!io->result) {
+			em_word_release(c->word[pos], EM_STAGED, frame_index(c, pos), 0, 0);
+			continue;
+		}
+		/* Whoever needs it reads it again and reports the error. */
+		em_word_release(c->word[pos], EM_SWAPPED, c->slot[pos], 0, 0);
+		c->word[pos] = NULL;
+		lost++;
+	}
+	return lost;
+}
+
 void em_stage_finish(struct em_chunk *c)
 {
-	uint32_t pos = 0, lost = 0;
+	uint32_t lost = 0;
 
 	for (uint32_t i = 0; i < c->nio; i++) {
-		struct em_io *io = &c->io[i];
+		const struct em_io *io = &c->io[i];
 
-		for (uint32_t k = 0; k < io->npages; k++, pos++) {
-			if (io->result) {
-				/* Whoever needs it reads it again and reports the error. */
-				em_word_release(c->word[pos], EM_SWAPPED, c->slot[pos], 0, 0);
-				c->word[pos] = NULL;
-				lost++;
-			} else {
-				em_word_release(c->word[pos], EM_STAGED, frame_index(c, pos), 0, 0);
-			}
-		}
+		lost += finish_read(c, io);
 		if (!io->result)
 			em_stat_add(bytes_read, (uint64_t)io->npages * EM_PAGE_SIZE);
 	}
