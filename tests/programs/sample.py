@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Runs a command and samples the memory of its processes.
 
-Every 50 ms (at first more often) /proc/PID/smaps of each process of the tree is read.  For each process two
-figures are kept at their largest:
+Every 50 ms (at first more often, and less often when it takes long) /proc/PID/smaps of each process
+of the tree is read.  For each process two figures are kept at their largest:
 
   managed  resident bytes of mappings registered with userfaultfd (um or uw in VmFlags)
   other    resident bytes of all else
@@ -67,6 +67,21 @@ def tree(root):
     return seen
 
 
+def stopped(pid):
+    """Stops it and waits until no thread runs, for a while: a thread may wait for its disk."""
+    os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + 0.2
+    while time.monotonic() < end:
+        states = set()
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/stat", "rb") as f:
+                states.add(f.read().rsplit(b") ", 1)[1][:1])
+        if states <= {b"T", b"t", b"Z", b"X"}:
+            return True
+        time.sleep(0.0005)
+    return False
+
+
 def resume(pid, native):
     if not native:
         try:
@@ -81,8 +96,8 @@ def sample(root, processes, native, min_map):
         try:
             # The file is written mapping by mapping; pages that go out of one and come into the next
             # meanwhile would be counted twice.
-            if not native:
-                os.kill(pid, signal.SIGSTOP)
+            if not native and not stopped(pid):
+                continue
             for m in mappings(pid):
                 if is_managed(m, native, min_map):
                     managed += m[4]
@@ -107,9 +122,10 @@ def run(command, native, stdin=None, stdout=None, stderr=None, env=None, timeout
     status = None
     while status is None:
         try:
+            now = time.monotonic()
             sample(child.pid, processes, native, min_map)
-            young = time.monotonic() - begin < 1
-            status = child.wait(timeout=0.005 if young else 0.05)
+            took = time.monotonic() - now
+            status = child.wait(timeout=max(0.005 if now - begin < 1 else 0.05, 5 * took))
         except subprocess.TimeoutExpired:
             if time.monotonic() - begin > timeout:
                 os.killpg(child.pid, signal.SIGKILL)
