@@ -3,6 +3,7 @@
  * Every patched system call of the program arrives here.  The common case, no pointer into managed
  * memory, costs a table look-up per pointer and goes straight on.
  */
+#include <poll.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -53,14 +54,18 @@ static long hold_and_call(struct em_regs *r, const struct em_call *c, const long
 	return ret;
 }
 
-/* A pipe or socket gives what it has: asking it for more after a full piece might wait for ever. */
-static bool gives_all(long nr, long fd)
+/* A pipe or socket is asked for more only while it has some: after a full piece it might wait for ever.  But what
+   it has it must give: who waits for edges (EPOLLET) takes a short count for an empty queue. */
+static bool gives_more(long nr, long fd)
 {
+	struct pollfd p = { .fd = (int)fd, .events = POLLIN };
 	struct stat st;
 
 	if (nr != SYS_read && nr != SYS_readv)
 		return true;
-	return !em_syscall2(SYS_fstat, fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+	if (!em_syscall2(SYS_fstat, fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
+		return true;
+	return em_syscall3(SYS_poll, &p, 1, 0) > 0;
 }
 
 /* read, write and the p- variants: piece after piece until one comes short, as the caller would see it
@@ -81,7 +86,7 @@ static long in_pieces(struct em_regs *r, const struct em_call *c)
 		arg[1] += ret;
 		if (c->flags & EM_CALL_PIECES_AT)
 			arg[3] += ret;
-	} while (left && ret == arg[2] && gives_all(r->nr, arg[0]));
+	} while (left && ret == arg[2] && gives_more(r->nr, arg[0]));
 	return (long)done;
 }
 
@@ -112,7 +117,7 @@ static long vector_in_pieces(struct em_regs *r, const struct em_call *c)
 		if (ret < 0)
 			return done ? done : ret;
 		done += ret;
-		if (ret != one.arg[2] || !gives_all(r->nr, r->arg[0]))
+		if (ret != one.arg[2] || !gives_more(r->nr, r->arg[0]))
 			break;
 	}
 	return done;

@@ -122,6 +122,36 @@ static void io_larger_than_the_budget(void)
 	close(fd);
 }
 
+/* What is waiting comes at once, as far as there is room: a short count means to those who wait for edges that
+   nothing is left.  More than is waiting must not be waited for. */
+static void io_all_that_a_stream_has(void)
+{
+	const size_t n = 3 * MIB, waiting = 900 * 1024;
+	struct iovec v[48];
+	int fds[2], i;
+	char *a;
+
+	sys_reset();
+	a = spot_pages(n);
+	mm_fill(a, waiting, 5);
+	for (i = 0; i < 48; i++)
+		v[i] = (struct iovec){ a + i * 65536, 65536 };
+	CHECK(pipe(fds) == 0);
+	CHECK(fcntl(fds[1], F_SETPIPE_SZ, MIB) >= (int)MIB);
+	CHECK(write(fds[1], a, waiting) == (ssize_t)waiting);
+	memset(a, 0, n);
+	cold();
+	CHECK(readv(fds[0], v, 48) == (ssize_t)waiting);
+	CHECK(mm_holds(a, waiting, 5));
+	CHECK(write(fds[1], a, waiting) == (ssize_t)waiting);
+	memset(a, 0, n);
+	cold();
+	CHECK(read(fds[0], a, n) == (ssize_t)waiting);
+	CHECK(mm_holds(a, waiting, 5));
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void io_direct(void)
 {
 	int fd = file(O_DIRECT);
@@ -282,7 +312,8 @@ static void io_bad_pointers(void)
 
 const struct mm_test sys_io_tests[] = {
 	SYS_TEST(io_read_write), SYS_TEST(io_one_byte_each), SYS_TEST(io_vectors),
-	SYS_TEST(io_larger_than_the_budget), SYS_TEST(io_direct), SYS_TEST(io_offsets),
+	SYS_TEST(io_larger_than_the_budget), SYS_TEST(io_all_that_a_stream_has),
+	SYS_TEST(io_direct), SYS_TEST(io_offsets),
 	SYS_TEST(io_vmsplice), SYS_TEST(io_stdio), SYS_TEST(io_eventfd_and_random),
 	SYS_TEST(io_process_vm), SYS_TEST(io_bad_pointers), { 0 }
 };
