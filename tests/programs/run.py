@@ -108,7 +108,7 @@ def execute(case, args, work):
     problems += bound(ample, tight, budget)
     if not touched:
         problems.append("nothing was managed")
-    peak = max(tight.values(), key=lambda p: p.total)
+    peak = max(tight.values(), key=lambda p: (p.managed > 0, p.total))
     if not (problems and args.work):
         remove(dirs)
     return problems, (
