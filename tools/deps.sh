@@ -39,6 +39,13 @@ need_check() {
 	need_cmd mandoc mandoc
 	need_cmd xz-utils xz
 	need_cmd util-linux setpriv
+	need_cmd redis-server redis-server
+	need_cmd redis-tools redis-benchmark
+}
+
+# A server of the newest version that is installed has a directory of its own.
+need_postgres() {
+	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 }
 
 case $1 in
@@ -63,6 +70,13 @@ programs)
 	need_cmd python3 python3
 	need_cmd xz-utils xz
 	need_cmd gcc gcc
+	need_cmd util-linux setpriv
+	need_cmd redis-server redis-server
+	need_cmd redis-tools redis-benchmark
+	need_cmd nginx-light nginx
+	need_postgres
+	need_cmd git git
+	need_cmd make make
 	;;
 *)
 	echo "usage: deps.sh build|check|bench|kernels|programs" >&2
