@@ -39,6 +39,7 @@ need_check() {
 	need_cmd mandoc mandoc
 	need_cmd xz-utils xz
 	need_cmd util-linux setpriv
+	need_cmd strace strace
 	need_cmd redis-server redis-server
 	need_cmd redis-tools redis-benchmark
 }
@@ -71,6 +72,7 @@ programs)
 	need_cmd xz-utils xz
 	need_cmd gcc gcc
 	need_cmd util-linux setpriv
+	need_cmd strace strace
 	need_cmd redis-server redis-server
 	need_cmd redis-tools redis-benchmark
 	need_cmd nginx-light nginx

@@ -1,0 +1,112 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""What a fault costs, in counts that no clock and no neighbour changes: system calls, and calls
+that make other processors flush their TLB.
+
+    costs_test.py BUILD
+
+Each case runs a workload under `strace -c` and `extmem run --stats` and holds the counts to limits a little
+above what they are.  Prints TAP.
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+MIB = 1 << 20
+
+
+class Counts:
+    """Of one run: `calls` as strace saw them, `stats` as the engine did."""
+
+    def __init__(self, build, command, budget):
+        with tempfile.TemporaryDirectory(prefix="costs-") as work:
+            trace, stats = os.path.join(work, "trace"), os.path.join(work, "stats")
+            subprocess.run(["strace", "-f", "-c", "-U", "name,calls", "-o", trace,
+                            os.path.join(build, "extmem"), "run", "--dram", str(budget),
+                            "--stats", stats, "--", *command],
+                           check=True, stdout=subprocess.DEVNULL, timeout=120)
+            with open(trace, encoding="ascii") as text:
+                rows = [line.split() for line in text]
+            self.calls = {row[0]: int(row[1]) for row in rows
+                          if len(row) == 2 and row[1].isdigit() and row[0] != "total"}
+            with open(stats, encoding="ascii") as text:
+                self.stats = json.load(text)
+        self.faults = sum(v for k, v in self.stats["faults"].items()
+                          if k in ("first_touch", "major", "prefetch_hit", "write_protect"))
+        self.evicted = self.stats["pages"]["out"] + self.stats["pages"]["dropped_clean"]
+
+    def of(self, *names):
+        return sum(self.calls.get(name, 0) for name in names)
+
+
+# What the fault path and reclaim are made of; the rest is start-up and end.
+PAGING = ("ioctl", "rt_sigreturn", "preadv", "pread64", "pwritev", "pwrite64", "futex", "madvise",
+          "process_madvise", "mremap", "sched_yield", "io_uring_enter", "rt_sigprocmask")
+
+
+def per(count, base):
+    return count / base if base else float("inf")
+
+
+def measures(c):
+    """Name -> value; a case names those it limits."""
+    return {
+        "calls a fault": per(c.of(*PAGING), c.faults),
+        "faults a page brought in": per(c.faults, c.stats["pages"]["in"]),
+        "shootdowns an evicted page": per(c.stats["kernel"]["shootdowns"], c.evicted),
+        "bytes written a dirty page, in pages":
+            per(c.stats["io"]["bytes_written"] / 4096, c.stats["pages"]["out"]),
+        "pages prefetched in vain, of those prefetched":
+            per(c.stats["prefetch"]["unused"], max(1, c.stats["prefetch"]["pages"])),
+    }
+
+
+def touch(build, pattern, touches, *more):
+    return [os.path.join(build, "bench/touch"), "--pattern", pattern, "--bytes", str(64 * MIB),
+            "--touches", str(touches), "--verify", "none", *more]
+
+
+def cases(build):
+    minor = [os.path.join(build, "bench/minorfault"), "--op", "write", "--threads", "1",
+             "--pages", "4096", "--stride", "16"]
+    # One ioctl and the return from the signal.
+    yield "first touch", minor, 512 * MIB, {"calls a fault": 2.3}
+    # One read more; a batch of victims is unmapped by one call.
+    yield ("random read", touch(build, "rand-read", 20000), 32 * MIB,
+           {"calls a fault": 3.4, "shootdowns an evicted page": 0.03})
+    yield ("random write", touch(build, "rand-write", 20000), 32 * MIB,
+           {"calls a fault": 3.6, "shootdowns an evicted page": 0.3,
+            "bytes written a dirty page, in pages": 1.05})
+    # Pages come in runs.
+    yield ("sequential read", touch(build, "seq-read", 100000), 32 * MIB,
+           {"calls a fault": 5, "faults a page brought in": 0.25,
+            "shootdowns an evicted page": 0.03,
+            "pages prefetched in vain, of those prefetched": 0.4})
+    yield ("sequential write", touch(build, "seq-write", 100000), 32 * MIB,
+           {"calls a fault": 5, "faults a page brought in": 0.8,
+            "shootdowns an evicted page": 0.1,
+            "bytes written a dirty page, in pages": 1.05})
+
+
+def main():
+    build = os.path.abspath(sys.argv[1])
+    if not shutil.which("strace"):
+        print("1..0 # SKIP strace is not installed")
+        return 0
+    n = bad = 0
+    for name, command, budget, limits in cases(build):
+        found = measures(Counts(build, command, budget))
+        for what, limit in limits.items():
+            n += 1
+            good = found[what] <= limit
+            bad += not good
+            print(f"{'ok' if good else 'not ok'} {n} - {name}: {what}: {found[what]:.3f}, "
+                  f"limit {limit}", flush=True)
+    print(f"1..{n}")
+    return 1 if bad else 0
+
+
+sys.exit(main())
