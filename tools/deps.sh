@@ -72,7 +72,6 @@ programs)
 	need_cmd xz-utils xz
 	need_cmd gcc gcc
 	need_cmd util-linux setpriv
-	need_cmd strace strace
 	need_cmd redis-server redis-server
 	need_cmd redis-tools redis-benchmark
 	need_cmd nginx-light nginx
