@@ -76,8 +76,8 @@ def _minor_case(plan, operation, threads):
         Variant("bare thread", "native", [*bare, "--mode", "thread", "--fill", fill]),
         Variant("extmem thread", "extmem", extmem_args=("--delivery", "thread")),
     ]
-    bars = [Bar("fault", "extmem", "bare upcall, zeropage", at_most=1.5),
-            Bar("fault", "extmem", "extmem thread", at_least=5)]
+    bars = [Bar("fault", "extmem", "bare upcall, zeropage", at_most=1.2),
+            Bar("fault", "extmem", "extmem thread", at_least=8)]
     label = f"first {operation}, {threads} thread" + ("s" if threads > 1 else "")
     # Nothing is to be evicted: the budget holds whatever is mapped around each touch.
     budget = 2 * pages * 16 * 4096 * threads
@@ -91,41 +91,55 @@ def minor(plan):
 
 # --- touches of a memory twice the budget -----------------------------------------
 
-def _touch_cases(plan, pattern, preferred, bars_by_threads, extra=()):
+def _touch_cases(plan, pattern, preferred, bars, extra=()):
+    """One case for each number of threads in `bars`: {threads: at least so many times as fast as
+    swap, or None}."""
     size = (256 if plan.quick else 1024) * MIB
     seconds, warmup = (2, 1) if plan.quick else (5, 3)
     result = []
-    for threads in (1, 8):
+    for threads, at_least in bars.items():
         command = [plan.program("touch"), "--pattern", pattern, "--bytes", size,
                    "--threads", threads, "--seconds", seconds, "--warmup", warmup,
                    "--verify", "sample", *extra]
-        label = (f"{threads} thread" + ("s" if threads > 1 else "") +
+        label = (f"{pattern}, {threads} thread" + ("s" if threads > 1 else "") +
                  f", {units.format_size(size)} touched")
-        result.append(Case(label, command, plan.three_sides(preferred), [TOUCHES],
-                           bars_by_threads.get(threads, []), size // 2))
+        bar = [Bar("touches", "extmem", "swap", at_least=at_least)] if at_least else []
+        result.append(Case(label, command, plan.three_sides(preferred), [TOUCHES], bar,
+                           size // 2))
     return result
 
 
 def seq_read(plan):
-    return _touch_cases(plan, "seq-read", (3, 0, 5),
-                        {1: [Bar("touches", "extmem", "swap", at_least=2)]})
+    return _touch_cases(plan, "seq-read", (3, 0, 5), {1: 6, 8: 1.5})
 
 
 def seq_write(plan):
-    return _touch_cases(plan, "seq-write", (3, 0, 5), {})
+    return _touch_cases(plan, "seq-write", (3, 0, 5), {1: 3, 8: 1.5})
 
 
 def rand_read(plan):
-    return _touch_cases(plan, "rand-read", (0, 3),
-                        {1: [Bar("touches", "extmem", "swap", at_least=0.9)]})
+    return _touch_cases(plan, "rand-read", (0, 3), {1: 1.0, 2: 1.1, 8: 1.3, 32: 1.2})
 
 
 def rand_write(plan):
-    return _touch_cases(plan, "rand-write", (0, 3), {})
+    return _touch_cases(plan, "rand-write", (0, 3), {1: 1.1, 2: 1.1, 8: 1.3, 32: 1.3})
+
+
+def streams(plan):
+    return [case for pattern in ("back", "stride=3", "two-streams")
+            for case in _touch_cases(plan, pattern, (3, 5), {1: 2})]
 
 
 def hot(plan):
-    return _touch_cases(plan, "hot", (0, 3), {}, ("--writes", 20))
+    return [case for writes in (0, 20)
+            for case in _touch_cases(plan, "hot", (0, 3), {1: 1.3, 8: 1.3},
+                                     ("--writes", writes))]
+
+
+def mmapbench(plan):
+    return [case for pattern in ("seq-write", "rand-write", "hot")
+            for case in _touch_cases(plan, pattern, (0, 3), dict.fromkeys((1, 2, 4, 8, 16), 1.2),
+                                     ("--writes", 100))]
 
 
 # --- programs that fit their budget -------------------------------------------------
@@ -136,7 +150,7 @@ def fits(plan):
     sides = [Variant("native", "native"), Variant("extmem", "extmem")]
 
     def bars(*metrics):
-        return [Bar(name, "extmem", "native", at_most=1.05) for name in metrics]
+        return [Bar(name, "extmem", "native", at_most=1.02) for name in metrics]
 
     graph = [plan.program("pagerank"), "--scale", scale, "--iterations", iterations]
     touch = [plan.program("touch"), "--bytes", 256 * MIB, "--touches", touches,
@@ -155,24 +169,40 @@ def fits(plan):
 
 # --- graphs at half the memory --------------------------------------------------------
 
+def _share_of_data(native, percent):
+    return int(parse_timing(native.stderr)["data_bytes"]) * percent // 100 // MIB * MIB
+
+
 def _half_of_data(native):
-    return int(parse_timing(native.stderr)["data_bytes"]) // 2 // MIB * MIB
+    return _share_of_data(native, 50)
 
 
-def _graph_case(plan, program, iterations):
+def _graph_case(plan, program, iterations, at_least=None):
     scale = 20 if plan.quick else 22
     command = [plan.program(program), "--scale", scale, "--iterations", iterations]
+    bars = [Bar("computation", "extmem", "swap", at_least=at_least)] if at_least else []
     return [Case(f"scale {scale}, {iterations} iterations, half the memory", command,
-                 plan.three_sides((3, 5)), [KERNEL, BUILD], [], _half_of_data,
+                 plan.three_sides((3, 5)), [KERNEL, BUILD], bars, _half_of_data,
                  same_output=True)]
 
 
 def pagerank(plan):
-    return _graph_case(plan, "pagerank", 3 if plan.quick else 10)
+    return _graph_case(plan, "pagerank", 3 if plan.quick else 10, 2)
 
 
 def bfs(plan):
     return _graph_case(plan, "bfs", 1 if plan.quick else 4)
+
+
+# --- table look-ups -------------------------------------------------------------------
+
+def lookups(plan):
+    points, number = (6000, 200000) if plan.quick else (20000, 1000000)
+    command = [plan.program("lookup"), "--points", points, "--lookups", number, "--threads", 2]
+    return [Case(f"{number} look-ups by 2 threads, 40 % of the memory", command,
+                 plan.three_sides((0, 3)), [KERNEL, BUILD],
+                 [Bar("computation", "extmem", "swap", at_least=1.2)],
+                 lambda native: _share_of_data(native, 40), same_output=True)]
 
 
 # --- real programs ----------------------------------------------------------------------
@@ -185,6 +215,10 @@ def _generate(plan, name, *args):
     return path
 
 
+def _half_of_rss(native):
+    return native.peak_rss_bytes // 2 // MIB * MIB
+
+
 def _forty_percent(native):
     return native.peak_rss_bytes * 2 // 5 // MIB * MIB
 
@@ -193,9 +227,10 @@ def sort(plan):
     size = (60 if plan.quick else 200) * MIB
     path = _generate(plan, "lines.txt", "lines", "--bytes", size)
     command = ["sort", "-S", 4 * size, "--parallel=2", "-T", plan.scratch, path]
-    return [Case(f"{units.format_size(size)} of random lines, 40 % of the memory", command,
-                 plan.three_sides((3,)), [WALL], [], _forty_percent, same_output=True,
-                 env={"LC_ALL": "C"})]
+    return [Case(f"{units.format_size(size)} of random lines, half the memory", command,
+                 plan.three_sides((3,)), [WALL],
+                 [Bar("whole process", "extmem", "swap", at_least=1.5)], _half_of_rss,
+                 same_output=True, env={"LC_ALL": "C"})]
 
 
 def gcc(plan):
@@ -212,10 +247,13 @@ BENCHES = [
     Bench("seq-write", "sequential writes of twice the budget", seq_write),
     Bench("rand-read", "random reads of twice the budget", rand_read),
     Bench("rand-write", "random writes of twice the budget", rand_write),
-    Bench("hot", "nine touches of ten to a tenth of the pages, every fifth a write", hot),
+    Bench("streams", "backwards, every third page, two streams", streams),
+    Bench("hot", "nine touches of ten to a tenth of the pages, reads and every fifth a write", hot),
+    Bench("mmapbench", "sequential, random and hot updates with 1 to 16 threads", mmapbench),
     Bench("fits", "programs that fit their budget", fits),
     Bench("pagerank", "PageRank on a Kronecker graph", pagerank),
     Bench("bfs", "breadth-first search on a Kronecker graph", bfs),
+    Bench("lookups", "table look-ups in the manner of XSBench", lookups),
     Bench("sort", "GNU sort", sort),
     Bench("gcc", "the C compiler", gcc),
 ]

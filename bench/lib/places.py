@@ -4,7 +4,7 @@ import os
 import platform
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-WORKLOADS = ("touch", "minorfault", "bare", "pagerank", "bfs")
+WORKLOADS = ("touch", "minorfault", "bare", "pagerank", "bfs", "lookup")
 
 
 def _is_program(path):

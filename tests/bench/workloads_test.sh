@@ -43,6 +43,10 @@ refused() {
 	[ $status -eq 2 ] || fail "$* exits with $status, not 2"
 }
 
+same_for_all_threads lookup --points 300 --lookups 20000
+prints_timing lookup --points 50 --lookups 100
+refused lookup --nuclides 3
+
 if [ -x "$programs/pagerank" ]; then
 	# An odd scale, one with few buckets, one that needs more of them than the least.
 	for scale in 1 11 19; do
