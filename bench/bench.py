@@ -21,6 +21,7 @@ import benches  # noqa: E402
 import cases  # noqa: E402
 import disk  # noqa: E402
 import places  # noqa: E402
+import plot  # noqa: E402
 import report  # noqa: E402
 import runner  # noqa: E402
 import units  # noqa: E402
@@ -37,9 +38,12 @@ def parse_args(argv):
     parser.add_argument("--list", action="store_true", help="list the benches and exit")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, one repetition")
     parser.add_argument("--reps", type=int, help="repetitions (default 3)")
-    parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE")
+    parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE, and a plot of each bench to "
+                             "FILE.NAME.svg")
     parser.add_argument("--build", default=os.path.join(places.REPOSITORY, "build"),
                         metavar="DIR", help="build directory (default: build)")
+    parser.add_argument("--extmem", metavar="FILE",
+                        help="the command (default: in the build directory)")
     parser.add_argument("--dir", default="/var/tmp", metavar="DIR",
                         help="where swap files and input go (default /var/tmp)")
     parser.add_argument("--page-cluster", metavar="N|best",
@@ -118,7 +122,7 @@ def measure(args, selected, scratch):
            disk.measure(args.dir, (256 if args.quick else 1024) << 20, 2 if args.quick else 5))
     progress_end()
     everything = []
-    with runner.Runner(places.find_extmem(args.build), args.dir, args.swap_size,
+    with runner.Runner(args.extmem or places.find_extmem(args.build), args.dir, args.swap_size,
                        args.extmem_opt, args.timeout) as machine:
         print_header(machine, info, raw)
         for bench in selected:
@@ -162,6 +166,9 @@ def main(argv):
         with open(args.json, "w", encoding="utf-8") as out:
             json.dump(record, out, indent=1)
             out.write("\n")
+        for bench, group in everything:
+            with open(f"{args.json}.{bench.name}.svg", "w", encoding="utf-8") as out:
+                out.write(plot.svg(bench.name, bench.title, group))
     results = [result for _, group in everything for result in group]
     passed, missed, unmeasured = report.count_bars(results)
     print(f"\nbars: {passed} passed, {missed} missed, {unmeasured} not measured")

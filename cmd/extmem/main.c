@@ -8,6 +8,7 @@
 static const struct command *const commands[] = {
 	&cmd_run,
 	&cmd_doctor,
+	&cmd_bench,
 	&cmd_help,
 	&cmd_version,
 };

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import unittest
+import xml.etree.ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BENCH = os.path.join(ROOT, "bench")
@@ -19,6 +20,7 @@ import disk  # noqa: E402
 import figures  # noqa: E402
 import gen  # noqa: E402
 import memlimit  # noqa: E402
+import plot  # noqa: E402
 import report  # noqa: E402
 import runner  # noqa: E402
 import timing  # noqa: E402
@@ -271,6 +273,14 @@ class CommandLine(unittest.TestCase):
                 for bar in case.bars:
                     self.assertLessEqual({bar.ours, bar.base}, names)
                     self.assertIn(bar.metric, {metric.name for metric in case.metrics})
+
+    def test_a_plot_is_well_formed_whatever_ran(self):
+        results = [result_of(SECONDS, native=[0.1], swap=[9.0, 10.0], extmem=[4.0]),
+                   result_of(RATE, native=[100], swap=[], extmem=[4])]
+        text = plot.svg("a & b", "<title>", results)
+        root = xml.etree.ElementTree.fromstring(text)
+        self.assertEqual(sum(node.tag.endswith("rect") for node in root.iter()), 1 + 5)
+        self.assertIn("2.38 × swap", text)
 
 
 if __name__ == "__main__":

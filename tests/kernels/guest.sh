@@ -94,7 +94,7 @@ for delivery in upcall thread; do
 	opts="--dram 2M --delivery $delivery"
 	paged "mm_semantics $delivery" 900 $tests/torture/mm_semantics
 	paged "syscalls $delivery" 600 $tests/torture/syscalls
-	paged "fork_deep $delivery" 900 $tests/torture/fork_deep --mib 2
+	paged "fork_deep $delivery" 1800 $tests/torture/fork_deep --mib 2 --limit 900
 done
 
 for delivery in upcall thread; do

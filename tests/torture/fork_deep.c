@@ -30,6 +30,7 @@ static size_t bytes = 8u << 20;
 static uint64_t seed;
 static uint64_t *buf;
 static unsigned failures;
+static unsigned limit_s = 120; /* for one test */
 static bool direct; /* run the tests in the first process: aborts at the first failure */
 
 static uint64_t mix(uint64_t x)
@@ -543,7 +544,7 @@ static void run_one(unsigned n, const char *name, void (*run)(void))
 	if (direct)
 		run();
 	if (pid == 0) {
-		alarm(120);
+		alarm(limit_s);
 		run();
 		_exit(0);
 	}
@@ -564,6 +565,8 @@ int main(int argc, char **argv)
 			direct = atoi(argv[i + 1]);
 		if (strcmp(argv[i], "--seed") == 0)
 			seed = strtoull(argv[i + 1], NULL, 0);
+		if (strcmp(argv[i], "--limit") == 0)
+			limit_s = (unsigned)atoi(argv[i + 1]);
 		if (strcmp(argv[i], "--mib") == 0)
 			bytes = strtoull(argv[i + 1], NULL, 0) << 20;
 	}
