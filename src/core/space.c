@@ -29,10 +29,12 @@ static struct {
 
 bool em_space_may_manage(uintptr_t addr, size_t len)
 {
+	const uintptr_t top = (1ul << EM_ADDR_BITS) - 1;
 	uintptr_t last = addr + (len ? len - 1 : 0);
 
-	if (last < addr)
-		return true;
+	/* Nothing is managed up there, and a length may be anything the program thinks of. */
+	if (last < addr || last > top)
+		last = top;
 	for (uintptr_t a = addr & ~(EM_BLOCK_SIZE - 1); a <= last; a += EM_BLOCK_SIZE) {
 		uintptr_t *e = em_space_entry(a);
 
@@ -40,8 +42,6 @@ bool em_space_may_manage(uintptr_t addr, size_t len)
 			return true;
 		if (!e)
 			a |= L1_SPAN - EM_BLOCK_SIZE;
-		if (a + EM_BLOCK_SIZE < a)
-			break;
 	}
 	return false;
 }

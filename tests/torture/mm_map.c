@@ -306,6 +306,19 @@ static void unmap_bad_arguments(void)
 	munmap(p, BIG);
 }
 
+/* Once the whole of 64 bits was searched for managed memory, seconds for each call. */
+static void unmap_absurd_length(void)
+{
+	void *above = (void *)(1ul << 47);
+	unsigned i;
+
+	for (i = 0; i < 200; i++) {
+		CHECK_ERRNO(munmap(above, 1ul << 63), -1, EINVAL);
+		CHECK_ERRNO(munmap(NULL, 1ul << (48 + i % 16)), -1, EINVAL);
+		CHECK(madvise(above, 1ul << 62, MADV_DONTNEED) == -1);
+	}
+}
+
 static void unmap_and_map_again(void)
 {
 	char *p = mm_map(BIG);
@@ -346,5 +359,5 @@ const struct mm_test mm_map_tests[] = {
 	MM_TEST(map_shared_is_shared), MM_TEST(map_private_is_private),
 	MM_TEST(map_growsdown_and_32bit), MM_TEST(map_locked), MM_TEST(map_executable),
 	MM_TEST(unmap_whole), MM_TEST(unmap_parts), MM_TEST(unmap_bad_arguments),
-	MM_TEST(unmap_and_map_again), MM_TEST(map_many), { 0 }
+	MM_TEST(unmap_absurd_length), MM_TEST(unmap_and_map_again), MM_TEST(map_many), { 0 }
 };
