@@ -4,6 +4,7 @@
 # Silent when everything is there.  As root on Debian installs what is missing; otherwise names
 # it and exits with status 2.
 missing=
+lib=/usr/lib/x86_64-linux-gnu
 
 need_cmd() { # package command
 	command -v "$2" >/dev/null 2>&1 || PATH=$PATH:/usr/sbin:/sbin command -v "$2" >/dev/null 2>&1 ||
@@ -42,6 +43,11 @@ need_check() {
 	need_cmd strace strace
 	need_cmd redis-server redis-server
 	need_cmd redis-tools redis-benchmark
+	need_file python3-numpy /usr/lib/python3/dist-packages/numpy
+}
+
+need_file() { # package file
+	[ -e "$2" ] || missing="$missing $1"
 }
 
 # A server of the newest version that is installed has a directory of its own.
@@ -78,6 +84,14 @@ programs)
 	need_postgres
 	need_cmd git git
 	need_cmd make make
+	need_cmd default-jdk-headless javac
+	need_cmd nodejs node
+	need_cmd stress-ng stress-ng
+	need_file python3-numpy /usr/lib/python3/dist-packages/numpy
+	need_file libopenblas0-pthread "$lib/openblas-pthread/libopenblas.so.0"
+	need_file libjemalloc2 "$lib/libjemalloc.so.2"
+	need_file libmimalloc2.0 "$lib/libmimalloc.so.2"
+	need_file libtcmalloc-minimal4 "$lib/libtcmalloc_minimal.so.4"
 	;;
 *)
 	echo "usage: deps.sh build|check|bench|kernels|programs" >&2

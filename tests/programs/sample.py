@@ -6,7 +6,8 @@ Every 50 ms (at first more often, and less often when it takes long) /proc/PID/s
 of the tree is read.  For each process two figures are kept at their largest:
 
   managed  resident bytes of mappings registered with userfaultfd (um or uw in VmFlags)
-  other    resident bytes of all else
+  other    resident bytes of all else but of files that are mapped for reading: the kernel drops their
+           pages when it needs memory, and the patcher maps each library whole for a moment
 
 In a native run nothing is registered; there, `managed` counts what about would be: private
 anonymous mappings of at least min_map, and the heap.  That is too much where the kernel has
@@ -101,7 +102,7 @@ def sample(root, processes, native, min_map):
             for m in mappings(pid):
                 if is_managed(m, native, min_map):
                     managed += m[4]
-                else:
+                elif b"w" in m[1] or m[2]:
                     other += m[4]
         except (OSError, ValueError):
             continue
