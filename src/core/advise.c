@@ -166,28 +166,13 @@ static long populate(uintptr_t addr, uintptr_t end, int advice)
 	return ret;
 }
 
-/* Memory whose fate at fork the kernel decides: it is given back to the kernel for good, since a child would
-   find what is in the store instead of zeros. */
+/* The kernel decides what a child sees there; it would find zeros for what is in the store anyhow, and old
+   content for what is not. */
 static long release_and_advise(uintptr_t addr, uintptr_t end, int advice)
 {
-	uint64_t most = (uint64_t)em_budget.limit * 3 / 4 * EM_PAGE_SIZE;
-	struct em_range_op op;
-	long ret;
+	int ret = em_range_release(addr, end);
 
-	if (end - addr > most)
-		return -ENOMEM;
-	ret = em_range_pin(addr, end - addr);
-	if (ret)
-		return ret;
-	em_range_enter(&op);
-	ret = em_range_lock(&op, addr, end);
-	if (!ret) {
-		em_range_unregister(addr, end);
-		em_range_finish(&op, addr, end, EM_RANGE_UNMAP);
-		ret = em_sys_madvise((void *)addr, end - addr, advice);
-	}
-	em_range_leave(&op);
-	return ret;
+	return ret ? ret : em_sys_madvise((void *)addr, end - addr, advice);
 }
 
 long em_range_madvise(uintptr_t addr, size_t len, int advice)

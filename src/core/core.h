@@ -466,6 +466,9 @@ long em_range_madvise(uintptr_t addr, size_t len, int advice);
 long em_range_process_madvise(const long *arg);
 /* Brings the range in and keeps it for good. 0 or -errno. */
 int em_range_pin(uintptr_t addr, size_t len);
+/* Out of management, for good; content is brought in.  0; -ENOMEM: more content than three quarters of the
+   budget; -EFAULT: some of it is lost. */
+int em_range_release(uintptr_t start, uintptr_t end);
 long em_range_mlock(long nr, uintptr_t addr, size_t len, long flags);
 
 /* ---- life cycle (engine.c) ---------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
  * Every patched system call of the program arrives here.  The common case, no pointer into managed
  * memory, costs a table look-up per pointer and goes straight on.
  */
+#include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <sys/mman.h>
@@ -10,6 +11,7 @@
 
 #include "../core/core.h"
 #include "../core/sys.h"
+#include "../core/uffd_compat.h"
 #include "calls.h"
 #include "hold.h"
 #include "hook.h"
@@ -236,6 +238,21 @@ static int special(struct em_regs *r)
 	}
 }
 
+/* A userfaultfd of the program's own: a range has one at most, and the program's wish goes first. */
+static bool is_registration(const struct em_regs *r)
+{
+	return r->nr == SYS_ioctl && (unsigned)r->arg[1] == UFFDIO_REGISTER;
+}
+
+static bool release_registered(long arg)
+{
+	struct uffdio_range range = ((const struct uffdio_register *)arg)->range;
+	uintptr_t end = range.start + range.len;
+
+	return range.start < end && em_space_may_manage(range.start, range.len) &&
+	       !em_range_release(range.start, end);
+}
+
 static int dispatch(struct em_regs *r, const struct em_call *c)
 {
 	if (c->flags & EM_CALL_SPECIAL) {
@@ -243,6 +260,8 @@ static int dispatch(struct em_regs *r, const struct em_call *c)
 		return special(r);
 	}
 	r->ret = call_with_pointers(r, c);
+	if (r->ret == -EBUSY && is_registration(r) && release_registered(r->arg[2]))
+		r->ret = call_with_pointers(r, c);
 	return EM_HOOK_DONE;
 }
 

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The break, /proc/self/maps, mincore, mlock, msync, and stacks in managed memory. */
+/* The break, /proc/self/maps, mincore, mlock, msync, stacks in managed memory, another userfaultfd. */
 #define _GNU_SOURCE
 #include "mm.h"
 
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -243,10 +246,34 @@ static void stack_of_signals_is_managed(void)
 	munmap(stack, BIG);
 }
 
+/* A range has one userfaultfd at most; the program's comes first. */
+static void userfaultfd_of_the_program(void)
+{
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */);
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_SIGBUS };
+	char *p = mm_map(BIG);
+	struct uffdio_register reg = { .range = { (uintptr_t)p, BIG },
+				       .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)p + 2 * MIB, PG } };
+	siginfo_t info;
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0)
+		SKIP("no userfaultfd for user faults");
+	mm_fill(p, MIB, 5);
+	mm_evict(p, MIB);
+	CHECK(ioctl(fd, UFFDIO_REGISTER, &reg) == 0);
+	CHECK(mm_holds(p, MIB, 5));
+	CHECK(mm_probe(p + 2 * MIB, false, &info) == SIGBUS);
+	CHECK(ioctl(fd, UFFDIO_ZEROPAGE, &zero) == 0);
+	CHECK(mm_zero(p + 2 * MIB, PG));
+	close(fd);
+	munmap(p, BIG);
+}
+
 const struct mm_test mm_misc_tests[] = {
 	MM_TEST(break_grows_and_shrinks), MM_TEST(break_bad_arguments),
 	MM_TEST(break_split_by_munmap), MM_TEST(maps_show_ranges), MM_TEST(mincore_is_plausible),
 	MM_TEST(mlock_keeps_resident), MM_TEST(msync_of_anonymous),
 	MM_TEST(stack_of_thread_is_managed), MM_TEST(stack_of_fiber_is_managed),
-	MM_TEST(stack_of_signals_is_managed), { 0 }
+	MM_TEST(stack_of_signals_is_managed), MM_TEST(userfaultfd_of_the_program), { 0 }
 };
