@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * madvise and mlock on managed memory.
+ * madvise on managed memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -258,86 +258,4 @@ long em_range_process_madvise(const long *arg)
 		done += (long)v[i].iov_len;
 	}
 	return done;
-}
-
-/* ---- mlock ------------------------------------------------------------------------- */
-
-struct pin {
-	bool on;
-};
-
-static void pin_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
-{
-	const struct pin *p = arg;
-
-	for (uintptr_t a = start; b && a < end; a += EM_PAGE_SIZE) {
-		em_word_t *wp = &b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
-
-		if (em_word_state(em_word_load(wp)) == EM_HOLE)
-			continue;
-		if (p->on)
-			__atomic_fetch_or(wp, EM_W_PINNED, __ATOMIC_SEQ_CST);
-		else
-			__atomic_fetch_and(wp, ~EM_W_PINNED, __ATOMIC_SEQ_CST);
-	}
-}
-
-/* Under a hazard, so that nothing leaves between coming in and being marked. [engine] */
-static int pin_range(struct em_thread *t, uintptr_t start, uintptr_t end)
-{
-	struct pin p = { true };
-	struct em_span_visit v = { pin_block, &p };
-	uint32_t mark = t->nhazards;
-	int ret;
-
-	em_hazard_push(t, start, end - start, (uintptr_t)&p);
-	ret = em_fault_range(t, start, end - start, true);
-	if (!ret)
-		em_space_walk(start, end, &v);
-	em_hazard_pop(t, mark);
-	return ret;
-}
-
-static long pin_for(const long *arg)
-{
-	struct em_thread *t = em_thread_self();
-	int ret;
-
-	em_enter(t, true);
-	ret = pin_range(t, (uintptr_t)arg[0], (uintptr_t)arg[1]);
-	em_leave(t, true);
-	return ret;
-}
-
-int em_range_pin(uintptr_t addr, size_t len)
-{
-	const long arg[EM_PROXY_ARGS] = { (long)em_page_down(addr), (long)em_page_up(addr + len) };
-
-	return (int)em_proxy_call(em_thread_self(), pin_for, arg);
-}
-
-/* The pages are brought in and marked PINNED, which reclaim never chooses, and then locked by the
-   kernel. */
-long em_range_mlock(long nr, uintptr_t addr, size_t len, long flags)
-{
-	uintptr_t start = em_page_down(addr), end = em_page_up(addr + len);
-	uint64_t most = (uint64_t)em_budget.limit * 3 / 4 * EM_PAGE_SIZE;
-	struct pin p = { false };
-	struct em_span_visit v = { pin_block, &p };
-	struct em_thread *t = em_thread_self();
-	long ret = 0;
-
-	if (end <= start || !em_space_may_manage(addr, len))
-		return em_syscall3(nr, addr, len, flags);
-	if (nr != SYS_munlock && end - start > most)
-		return -ENOMEM; /* cannot be locked within the budget */
-	em_enter(t, true);
-	if (nr != SYS_munlock)
-		ret = pin_range(t, start, end);
-	if (!ret)
-		ret = em_syscall3(nr, addr, len, flags);
-	if (nr == SYS_munlock || ret)
-		em_space_walk(start, end, &v);
-	em_leave(t, true);
-	return ret;
 }

@@ -144,6 +144,8 @@ bool em_word_trylock(em_word_t *wp, em_word_t *w);
 em_word_t em_word_lock(em_word_t *wp);
 /* Clears LOCKED, wakes. */
 void em_word_unlock(em_word_t *wp, em_word_t set);
+/* Sets or clears PINNED, whoever owns the page, and counts. */
+void em_word_pin(em_word_t *wp, bool on);
 /* Sleeps until the word is not `seen` in transit any more (spins first). */
 void em_word_wait(em_word_t *wp, em_word_t seen);
 
@@ -318,6 +320,7 @@ enum em_fault_result em_fault_serve(struct em_thread *t, uintptr_t addr, bool wr
 struct em_budget {
 	int64_t resident;   /* pages charged: managed resident + frame pool */
 	int64_t limit;	    /* pages */
+	int64_t pinned;	    /* pages whose word says PINNED */
 	int64_t low, high;  /* reserve: background reclaim starts when resident > limit - low and
 			       runs until resident <= limit - high; low < high */
 	uint32_t batch;	    /* pages per reclaim batch */
@@ -470,6 +473,7 @@ int em_range_pin(uintptr_t addr, size_t len);
    budget; -EFAULT: some of it is lost. */
 int em_range_release(uintptr_t start, uintptr_t end);
 long em_range_mlock(long nr, uintptr_t addr, size_t len, long flags);
+long em_range_munlockall(void);
 
 /* ---- life cycle (engine.c) ---------------------------------------------------------------------- */
 

@@ -118,6 +118,7 @@ static void child_start(struct em_range_op *op)
 		em_panic("extmem: fork: the child gets no userfaultfd\n");
 	if (em_store_fork_child(em_engine.store))
 		em_panic("extmem: fork: the child cannot use the store\n");
+	em_budget.pinned = 0; /* child_page takes the marks off */
 	em_space_walk(0, 1ul << EM_ADDR_BITS, &v);
 	register_run(&c);
 	pin_alternate_stack();

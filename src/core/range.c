@@ -11,7 +11,7 @@
 static struct em_mutex map_lock;
 static uint64_t op_ids;
 
-#define HOLE_CLEAR (EM_W_TAG | EM_W_STAMP | EM_W_SEG | EM_W_PINNED | EM_W_MAYBE_WP)
+#define HOLE_CLEAR (EM_W_TAG | EM_W_STAMP | EM_W_SEG | EM_W_MAYBE_WP)
 #define ABSENT_CLEAR (EM_W_TAG | EM_W_STAMP | EM_W_MAYBE_WP)
 
 void em_range_enter(struct em_range_op *op)
@@ -117,6 +117,7 @@ static void finish_page(struct walk *k, struct em_block *b, uintptr_t a)
 	if (k->action == EM_RANGE_DISCARD) {
 		em_word_release(wp, EM_ABSENT, EM_SLOT_NONE, ABSENT_CLEAR, 0);
 	} else {
+		em_word_pin(wp, false);
 		em_word_release(wp, EM_HOLE, EM_SLOT_NONE, HOLE_CLEAR, 0);
 		em_space_forget(b, (uint32_t)((w & EM_W_SEG) >> EM_W_SEG_SHIFT));
 	}
@@ -154,8 +155,10 @@ void em_range_finish(struct em_range_op *op, uintptr_t start, uintptr_t end,
 	em_uncharge(k.resident);
 	if (action == EM_RANGE_DISCARD)
 		em_stat_add(pages_discarded, k.resident);
-	if (action == EM_RANGE_UNMAP)
-		em_space_trim(start, end);
+	if (action != EM_RANGE_UNMAP)
+		return;
+	em_pin_unmapped(start, end);
+	em_space_trim(start, end);
 }
 
 /* ---- adopting ------------------------------------------------------------------------------ */

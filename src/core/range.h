@@ -43,6 +43,11 @@ int em_range_unregister(uintptr_t start, uintptr_t end);
 /* Frees what a LOCKED page holds (w: its word): slot, frame; 1 if it was resident. */
 uint32_t em_range_free_content(uintptr_t addr, em_word_t w);
 
+/* pin.c: may this much more be pinned?  Brings in and marks. [engine] */
+bool em_pin_allowed(uintptr_t start, uintptr_t end);
+int em_pin_range(struct em_thread *t, uintptr_t start, uintptr_t end);
+void em_pin_unmapped(uintptr_t start, uintptr_t end);
+
 /* The region of a managed page, NULL if it is not managed. */
 struct em_region *em_range_region_at(uintptr_t addr);
 

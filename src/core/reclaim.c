@@ -178,7 +178,8 @@ static uint32_t drop(struct em_batch *b, enum victim_kind kind)
 			gone++;
 		} else {
 			/* Locked into memory behind our back (mlockall): it stays. */
-			em_word_release(v->wp, EM_CLEAN, v->slot, 0, EM_W_PINNED);
+			em_word_pin(v->wp, true);
+			em_word_release(v->wp, EM_CLEAN, v->slot, 0, 0);
 			em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
 		}
 		v->kind = V_SKIP;

@@ -102,6 +102,15 @@ void em_word_unlock(em_word_t *wp, em_word_t set)
 		em_futex_wake((uint32_t *)wp, 1 << 30);
 }
 
+void em_word_pin(em_word_t *wp, bool on)
+{
+	em_word_t was = on ? __atomic_fetch_or(wp, EM_W_PINNED, __ATOMIC_SEQ_CST)
+			   : __atomic_fetch_and(wp, ~EM_W_PINNED, __ATOMIC_SEQ_CST);
+
+	if (!!(was & EM_W_PINNED) != on)
+		__atomic_fetch_add(&em_budget.pinned, on ? 1 : -1, __ATOMIC_RELAXED);
+}
+
 /*
  * The futex is the low half of the word.  A change of the tag by the policy while we go to sleep
  * costs a turn (EAGAIN); a change of owner that we sleep through cannot happen, because whoever

@@ -25,7 +25,7 @@ enum {
 const struct em_call em_calls[EM_CALL_MAX] = {
 	/* memory and processes: range operations, fork, signals, descriptors */
 	SPECIAL(mmap), SPECIAL(munmap), SPECIAL(mremap), SPECIAL(madvise), SPECIAL(brk),
-	SPECIAL(mlock), SPECIAL(mlock2), SPECIAL(munlock), SPECIAL(mlockall),
+	SPECIAL(mlock), SPECIAL(mlock2), SPECIAL(munlock), SPECIAL(mlockall), SPECIAL(munlockall),
 	SPECIAL(clone), SPECIAL(clone3), SPECIAL(fork), SPECIAL(vfork), SPECIAL(exit),
 	SPECIAL(exit_group), SPECIAL(rt_sigaction), SPECIAL(rt_sigprocmask),
 	SPECIAL(sigaltstack), SPECIAL(rt_sigsuspend), SPECIAL(ppoll), SPECIAL(pselect6),
@@ -39,7 +39,7 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	NOPTR(tgkill), NOPTR(tkill), NOPTR(socket), NOPTR(listen), NOPTR(shutdown),
 	NOPTR(epoll_create1), NOPTR(eventfd2), NOPTR(flock), NOPTR(fallocate), NOPTR(umask),
 	NOPTR(setpgid), NOPTR(getpgid), NOPTR(getpgrp), NOPTR(setsid), NOPTR(getsid),
-	NOPTR(alarm), NOPTR(pause), NOPTR(membarrier), NOPTR(munlockall), NOPTR(fchmod),
+	NOPTR(alarm), NOPTR(pause), NOPTR(membarrier), NOPTR(fchmod),
 	NOPTR(fchown), NOPTR(fchdir), NOPTR(sync), NOPTR(getpriority), NOPTR(setpriority),
 	NOPTR(timerfd_create), NOPTR(inotify_init1), NOPTR(setuid), NOPTR(setgid),
 	NOPTR(sched_get_priority_max), NOPTR(sched_get_priority_min), NOPTR(pkey_alloc),
@@ -59,7 +59,7 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	CALL(pwritev2, 0, P(IOV, IN, 1, 2)),
 	CALL(sendfile, 0, OUT(2, 8)),
 	CALL(splice, 0, OUT(1, 8), OUT(3, 8)),
-	CALL(vmsplice, 0, P(IOV, IN, 1, 2)),
+	SPECIAL(vmsplice),
 	CALL(copy_file_range, 0, OUT(1, 8), OUT(3, 8)),
 	/* The remote side may be ourselves; if not, the addresses mean nothing here and do no harm. */
 	CALL(process_vm_readv, 0, P(IOV, OUT, 1, 2), P(IOV, IN, 3, 4)),

@@ -213,6 +213,11 @@ static int special(struct em_regs *r)
 		if (!r->ret && (a[0] & MCL_FUTURE))
 			em_engine.lock_future = true;
 		return EM_HOOK_DONE;
+	case SYS_vmsplice:
+		return em_special_vmsplice(r);
+	case SYS_munlockall:
+		r->ret = em_range_munlockall();
+		return EM_HOOK_DONE;
 	case SYS_rt_sigaction:
 		em_signals_rt_sigaction(r);
 		return EM_HOOK_DONE;
