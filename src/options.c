@@ -247,6 +247,15 @@ static int set_verbose(struct em_options *o, const char *value, char *why)
 	return 0;
 }
 
+static int set_follow_exec(struct em_options *o, const char *value, char *why)
+{
+	if (strcmp(value, "yes") && strcmp(value, "no"))
+		return em_options_fail(why, REASON_LEN,
+				       "not yes or no; give no to manage only the program itself");
+	o->follow_exec = *value == 'y';
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	uint32_t bit;
@@ -298,6 +307,7 @@ static const struct option_entry {
 	{"stats", "EXTMEM_STATS", set_stats},
 	{"stats-pid", "EXTMEM_STATS_PID", set_stats_pid},
 	{"verbose", "EXTMEM_VERBOSE", set_verbose},
+	{"follow-exec", "EXTMEM_FOLLOW_EXEC", set_follow_exec},
 	{"mask", "EXTMEM_MASK", set_mask},
 };
 #define NENTRIES (sizeof(entries) / sizeof(entries[0]))
@@ -308,6 +318,7 @@ void em_options_init(struct em_options *o)
 	strcpy(o->policy, "2q");
 	strcpy(o->prefetch, "sequential");
 	o->delivery = EM_DELIVERY_UPCALL;
+	o->follow_exec = true;
 	o->delivery_threads = 1;
 	o->min_map_bytes = MIN_MAP_DEFAULT_BYTES;
 }
@@ -475,6 +486,8 @@ int em_options_to_env(const struct em_options *o)
 		err = env_put_number("EXTMEM_STATS_PID", (uint64_t)o->stats_pid, o->stats_pid > 0);
 	if (!err)
 		err = env_put_number("EXTMEM_VERBOSE", 1, o->verbose);
+	if (!err)
+		err = env_put("EXTMEM_FOLLOW_EXEC", o->follow_exec ? "" : "no");
 	if (!err)
 		err = env_put_mask(o->feature_mask);
 	return err;

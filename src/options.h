@@ -41,6 +41,7 @@ struct em_options {
 	long stats_pid;		     /* EXTMEM_STATS_PID: the process that writes stats_path itself;
 					others write stats_path.PID; 0: the first to see it sets it */
 	bool verbose;
+	bool follow_exec;	     /* programs that the program executes are managed too; default true */
 	uint32_t feature_mask;	     /* features to pretend absent (EXTMEM_MASK) */
 };
 
@@ -58,7 +59,7 @@ int em_size_parse_percent(const char *text, uint64_t whole, uint64_t *bytes);
 uint64_t em_memory_available_bytes(void);
 
 /* Sets one option by its long name ("dram", "swap", "policy", "prefetch", "delivery",
-   "min-map", "stats", "verbose", "mask").  In the values of swap, policy and prefetch
+   "min-map", "stats", "verbose", "follow-exec", "mask").  In the values of swap, policy and prefetch
    ",," is a comma that belongs to the path.  0, or -EINVAL with one line in err:
    what, where, what to do. */
 int em_options_set(struct em_options *o, const char *name, const char *value, char *err,

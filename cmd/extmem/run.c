@@ -28,6 +28,8 @@ static const char help[] =
 	"                                                                     EXTMEM_MIN_MAP\n"
 	"  --stats FILE                          statistics as JSON at exit, - is stderr\n"
 	"                                                                     EXTMEM_STATS\n"
+	"  --follow-exec yes|no                  manage the programs that it executes, too\n"
+	"                                        (default yes)          EXTMEM_FOLLOW_EXEC\n"
 	"  -v, --verbose                         messages on stderr           EXTMEM_VERBOSE=1\n"
 	"  -h, --help                            this text\n\n"
 	"SIZE is a number with K, M, G or T (binary). A comma within PATH is written \",,\".\n"
@@ -38,6 +40,7 @@ static const struct option long_options[] = {
 	{"policy", required_argument, NULL, 'o'},   {"prefetch", required_argument, NULL, 'o'},
 	{"delivery", required_argument, NULL, 'o'}, {"min-map", required_argument, NULL, 'o'},
 	{"stats", required_argument, NULL, 'o'},    {"verbose", no_argument, NULL, 'v'},
+	{"follow-exec", required_argument, NULL, 'o'},
 	{"help", no_argument, NULL, 'h'},	    {NULL, 0, NULL, 0},
 };
 

@@ -128,7 +128,7 @@ static void list_elements_may_hold_doubled_commas(void **state)
 static const char *const variables[] = {
 	"EXTMEM_DRAM",	"EXTMEM_SWAP",	    "EXTMEM_POLICY",  "EXTMEM_PREFETCH", "EXTMEM_DELIVERY",
 	"EXTMEM_STATS", "EXTMEM_STATS_PID", "EXTMEM_VERBOSE", "EXTMEM_MASK",	 "EXTMEM_MIN_MAP",
-	"DRAMSIZE",	"SWAPDIR",	    "SWAPPATH",
+	"DRAMSIZE",	"SWAPDIR",	    "SWAPPATH",	      "EXTMEM_FOLLOW_EXEC",
 };
 
 static int clean(void **state)
@@ -187,6 +187,7 @@ static void bad_values_name_option_and_leave_the_old(void **state)
 		{"delivery", "upcall,n=2"},		      {"delivery", "thread,n= 2"},
 		{"min-map", "1"},    {"stats", ""},	      {"mask", "sigbus"},
 		{"mask", "wp,"},     {"verbose", "yes"},
+		{"follow-exec", "1"},
 	};
 	static struct em_options before;
 
@@ -215,6 +216,7 @@ static void environment_round_trip_keeps_everything(void **state)
 	assert_int_equal(set("stats", "/tmp/s,t.json"), 0);
 	assert_int_equal(set("mask", "uring,process_madvise"), 0);
 	o.stats_pid = 4711;
+	assert_int_equal(set("follow-exec", "no"), 0);
 	o.verbose = true;
 	assert_int_equal(em_options_to_env(&o), 0);
 	em_options_init(&back);

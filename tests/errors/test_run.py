@@ -180,6 +180,33 @@ for _what in ('nothing', 'close_loop', 'close_range', 'closefrom', 'dup_over', '
                 disturbed(_what, _delivery, -signal.SIGBUS if _what == 'sigbus_kills' else 0))
 
 
+class FollowExec(unittest.TestCase):
+    """What is executed is managed too, or finds no trace of extmem."""
+
+    SCRIPT = 'grep -c libextmem-preload /proc/self/maps; env | grep -e EXTMEM -e PRELOAD; true'
+
+    def output(self, *options, **env):
+        p = subprocess.run(command('/bin/sh', '-c', self.SCRIPT, options=options), text=True,
+                           env=dict(os.environ, **env), stdout=subprocess.PIPE, timeout=60)
+        return p.stdout.splitlines()
+
+    def test_followed_by_default(self):
+        lines = self.output()
+        self.assertGreater(int(lines[0]), 0)
+        self.assertTrue(any(i.startswith('EXTMEM_DRAM=') for i in lines))
+
+    def test_not_followed(self):
+        self.assertEqual(self.output('--follow-exec', 'no'), ['0'])
+        self.assertEqual(self.output(EXTMEM_FOLLOW_EXEC='no'), ['0'])
+
+    def test_other_preloaded_libraries_stay(self):
+        lib = '/lib/x86_64-linux-gnu/libutil.so.1'
+        if not os.path.exists(lib):
+            self.skipTest('no ' + lib)
+        self.assertEqual(self.output('--follow-exec', 'no', LD_PRELOAD=lib),
+                         ['0', 'LD_PRELOAD=' + lib])
+
+
 class Natively(unittest.TestCase):
     def test_the_programs_themselves(self):
         for what in ('close_loop', 'numbers', 'own_sigbus', 'spawn', 'popen', 'from_threads'):
