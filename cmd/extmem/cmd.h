@@ -19,7 +19,7 @@ struct command {
 	int (*run)(int argc, char **argv); /* argv[0] is the subcommand; returns exit status */
 };
 
-extern const struct command cmd_run, cmd_doctor, cmd_bench, cmd_help, cmd_version;
+extern const struct command cmd_run, cmd_ctl, cmd_doctor, cmd_bench, cmd_help, cmd_version;
 
 /* NULL if there is none. */
 const struct command *command_find(const char *name);

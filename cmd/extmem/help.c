@@ -21,7 +21,7 @@ static int help_all(void)
 	for (unsigned i = 0; (c = command_at(i)); i++)
 		printf("  %-10s %s\n", c->name, c->summary);
 	printf("\n`extmem help SUBCOMMAND` tells more, as do the manual pages extmem(1),\n"
-	       "extmem-run(1) and extmem-doctor(1).\n");
+	       "extmem-run(1), extmem-ctl(1) and extmem-doctor(1).\n");
 	return flushed();
 }
 

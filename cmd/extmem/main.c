@@ -7,6 +7,7 @@
 
 static const struct command *const commands[] = {
 	&cmd_run,
+	&cmd_ctl,
 	&cmd_doctor,
 	&cmd_bench,
 	&cmd_help,

@@ -10,31 +10,55 @@
 
 struct em_budget em_budget;
 
-enum { OVERRUN_TURNS = 200, META_FREE_BYTES = 2 << 20 };
+enum { OVERRUN_TURNS = 200, META_FREE_BYTES = 2 << 20, ROOM_PAGES = 128 };
 
 static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
 {
 	return v < lo ? lo : v > hi ? hi : v;
 }
 
+/* The eviction clock in coarse units, 64 to a budget: 12 bits reach 64 budgets back. */
+static uint64_t stamp_unit(void)
+{
+	uint64_t u = (uint64_t)__atomic_load_n(&em_budget.limit, __ATOMIC_RELAXED) / 64;
+
+	return u ? u : 1;
+}
+
+/* At any time.  The marks need not agree with the limit for a moment: they only say when to begin.  The clock
+   goes on in the new units, so distances stay what they were in budgets. */
 void em_budget_set(uint64_t bytes)
 {
-	int64_t pages = (int64_t)(bytes >> EM_PAGE_SHIFT);
+	int64_t pages = (int64_t)(bytes >> EM_PAGE_SHIFT), low = clamp(pages / 128, 8, 1024);
+	uint64_t ticks = __atomic_load_n(&em_budget.evict_clock, __ATOMIC_RELAXED) / stamp_unit();
 
-	em_budget.low = clamp(pages / 128, 8, 1024);
-	em_budget.high = 2 * em_budget.low;
-	em_budget.batch = (uint32_t)clamp(pages / 32, 8, EM_BATCH_PAGES);
+	__atomic_store_n(&em_budget.low, low, __ATOMIC_RELAXED);
+	__atomic_store_n(&em_budget.high, 2 * low, __ATOMIC_RELAXED);
+	__atomic_store_n(&em_budget.batch, (uint32_t)clamp(pages / 32, 8, EM_BATCH_PAGES),
+			 __ATOMIC_RELAXED);
 	__atomic_store_n(&em_budget.limit, pages, __ATOMIC_RELEASE);
+	__atomic_store_n(&em_budget.evict_clock, ticks * stamp_unit(), __ATOMIC_RELAXED);
 }
 
 /* Metadata counts too, but for a fixed part that every managed process has (queues, thread contexts):
    a budget of a megabyte must still be one. */
-static int64_t used_now(void)
+static int64_t meta_pages(void)
 {
 	int64_t meta = (int64_t)em_meta_bytes() - META_FREE_BYTES;
 
-	return __atomic_load_n(&em_budget.resident, __ATOMIC_RELAXED) +
-	       (meta > 0 ? meta >> EM_PAGE_SHIFT : 0);
+	return meta > 0 ? meta >> EM_PAGE_SHIFT : 0;
+}
+
+int64_t em_budget_used(void)
+{
+	return __atomic_load_n(&em_budget.resident, __ATOMIC_RELAXED) + meta_pages();
+}
+
+int64_t em_budget_floor(void)
+{
+	int64_t tables = meta_pages() - em_stage_pages();
+
+	return (tables > 0 ? tables : 0) + ROOM_PAGES;
 }
 
 static void note_peak(int64_t now)
@@ -58,12 +82,12 @@ void em_charge(struct em_thread *t, uint32_t npages)
 	int64_t now = __atomic_add_fetch(&em_budget.resident, npages, __ATOMIC_RELAXED);
 
 	(void)now;
-	now = used_now();
+	now = em_budget_used();
 	note_peak(now);
 	if (now <= em_budget.limit - em_budget.low)
 		return;
 	em_service_kick();
-	for (int turn = 0; used_now() > em_budget.limit; turn++) {
+	for (int turn = 0; em_budget_used() > em_budget.limit; turn++) {
 		if (em_reclaim_inline(t, em_budget.batch))
 			turn = 0;
 		else if (turn > OVERRUN_TURNS) {
@@ -82,15 +106,7 @@ void em_uncharge(uint32_t npages)
 
 bool em_budget_tight(bool running, uint32_t leaving)
 {
-	return used_now() - leaving > em_budget.limit - (running ? em_budget.high : em_budget.low);
-}
-
-/* The eviction clock in coarse units, 64 to a budget: 12 bits reach 64 budgets back. */
-static uint64_t stamp_unit(void)
-{
-	uint64_t u = (uint64_t)em_budget.limit / 64;
-
-	return u ? u : 1;
+	return em_budget_used() - leaving > em_budget.limit - (running ? em_budget.high : em_budget.low);
 }
 
 uint32_t em_evict_stamp(void)

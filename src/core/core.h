@@ -324,11 +324,15 @@ struct em_budget {
 	int64_t low, high;  /* reserve: background reclaim starts when resident > limit - low and
 			       runs until resident <= limit - high; low < high */
 	uint32_t batch;	    /* pages per reclaim batch */
-	uint64_t evict_clock; /* pages evicted so far */
+	uint64_t evict_clock; /* pages evicted so far, rescaled when the limit changes */
 };
 extern struct em_budget em_budget;
 
 void em_budget_set(uint64_t bytes);
+/* Pages that count against the limit now. */
+int64_t em_budget_used(void);
+/* The smallest limit that makes sense now: the engine's tables and a little room. */
+int64_t em_budget_floor(void);
 void em_charge(struct em_thread *t, uint32_t npages);
 void em_uncharge(uint32_t npages);
 /* Should background reclaim work?  running: it does already, and goes on up to the high mark;
@@ -365,6 +369,8 @@ void em_batch_put(struct em_batch *b);
 
 /* One batch at most, synchronously. Returns pages that left memory. [engine] */
 uint32_t em_reclaim_inline(struct em_thread *t, uint32_t want);
+/* The same, in a thread of the engine. */
+uint32_t em_reclaim_now(uint32_t want);
 /* The service's asynchronous halves. */
 bool em_batch_start(struct em_batch *b, uint32_t want);	     /* false: nothing to evict */
 uint32_t em_batch_finish(struct em_batch *b);
@@ -376,6 +382,10 @@ void em_reclaim_range(struct em_thread *t, uintptr_t start, uintptr_t end);
 /* Ordinary context, once: err gets a line when a plug-in refuses its arguments. */
 int em_host_start(const struct extmem_policy_ops *ops, const struct extmem_prefetch_ops *pf,
 		  const struct em_options *o, char *err, size_t err_len);
+/* Another policy from now on; the resident pages are announced to it.  0, or -errno with a line in err: then
+   nothing has changed.  ops->init runs here, so it must not use libc. [engine] */
+int em_host_switch(const struct extmem_policy_ops *ops, const char *args, char *err,
+		   size_t err_len);
 void em_event(uintptr_t addr, enum extmem_event_kind kind, uint32_t info);
 size_t em_host_victims(size_t want, extmem_page_t *out);
 /* Asks the prefetcher, at most EM_PREFETCH_RANGES ranges into out.  hit: as struct extmem_fault. [engine] */
@@ -410,6 +420,13 @@ struct em_chunk {
 int em_stage_init(uint32_t budget_pages);
 /* Pages that one of so many threads may have on their way. */
 uint32_t em_stage_window_max(uint32_t readers);
+/* The budget has changed / staged pages are to go back to the store: the service does it. */
+void em_stage_set_budget(uint64_t budget_pages);
+void em_stage_flush(void);
+/* Memory of the stage in pages. */
+uint32_t em_stage_pages(void);
+/* Service: gives memory back as far as the two ask for it. */
+void em_stage_settle(void);
 /* Frame index <-> chunk. */
 struct em_chunk *em_stage_chunk(uint32_t frame);
 static inline uint32_t em_stage_pos(uint32_t frame)
@@ -431,6 +448,8 @@ void em_service_kick(void);
 /* Queues a range for prefetching; drops it when the queue is full. */
 void em_service_prefetch(extmem_page_t first, uint32_t npages);
 void em_service_fork_child(void);
+/* Ends the thread; it starts again when it is needed.  Not inside. */
+void em_service_stop(void);
 bool em_service_running(void);
 size_t em_service_fds(int *fds, size_t max);
 
@@ -439,6 +458,14 @@ size_t em_service_fds(int *fds, size_t max);
 /* Starts a thread that runs fn(arg) in the engine's own environment: all signals blocked,
    private stack and thread-local block, unknown to libc.  0 or -errno. */
 int em_rawthread_start(void (*fn)(void *), void *arg);
+/* The same in memory that the next thread can use after em_rawthread_join. */
+struct em_rawthread {
+	char *mem;
+	uint32_t alive; /* futex, cleared by the kernel */
+};
+int em_rawthread_start_in(struct em_rawthread *rt, void (*fn)(void *), void *arg);
+void em_rawthread_join(struct em_rawthread *rt);
+extern int32_t em_rawthread_count; /* such threads in this process */
 
 /* ---- other processes in our memory (proxy.c) ---------------------------------------------- */
 

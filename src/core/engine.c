@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "../control/control.h"
 #include "meta.h"
 #include "range.h"
 #include "sys.h"
@@ -257,6 +258,7 @@ size_t em_engine_fds(int *fds, size_t max)
 		return 0;
 	fds[n++] = em_uffd.fd;
 	fds[n++] = em_uffd.pidfd;
+	n += em_control_fds(fds + n, max - n);
 	n += em_store_fds(em_engine.store, fds + n, max - n);
 	return n + em_service_fds(fds + n, max - n);
 }

@@ -279,11 +279,13 @@ static enum em_fault_result map_staged(struct site *s, em_word_t w)
 	struct extmem_range range[EM_PREFETCH_RANGES];
 	struct em_chunk *c = em_stage_chunk(frame);
 	size_t nrange;
-	const char *src = c->frame + pos * EM_PAGE_SIZE;
+	const char *src;
 	int ret;
 
 	if (!em_word_take(s->wp, &w, EM_FILLING))
 		return EM_FAULT_DONE;
+	/* Not before: a smaller budget takes chunks away, and a larger one brings others. */
+	src = c->frame + pos * EM_PAGE_SIZE;
 	n = claim_staged(s, frame, c->n - pos);
 	em_charge(s->t, n);
 	/* Who has been writing page after page gets the whole run writable; one write gets one page. */

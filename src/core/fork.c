@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+#include "../control/control.h"
 #include "meta.h"
 #include "range.h"
 #include "sys.h"
@@ -110,6 +111,7 @@ static void child_start(struct em_range_op *op)
 	struct em_span_visit v = { child_block, &c };
 
 	em_engine.pid = (int)em_sys_getpid();
+	em_rawthread_count = 0;
 	em_thread_fork_child(op->t);
 	em_pin_fork_child();
 	em_service_fork_child();
@@ -125,6 +127,8 @@ static void child_start(struct em_range_op *op)
 	if (em_engine.opt.delivery == EM_DELIVERY_THREAD &&
 	    em_handlers_start(em_engine.opt.delivery_threads))
 		em_panic("extmem: fork: the child gets no handler thread\n");
+	em_budget_set(em_engine.opt.dram_bytes); /* it may have been on its way there */
+	em_control_fork_child();
 }
 
 long em_fork(long nr, const long *arg)

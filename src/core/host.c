@@ -19,6 +19,13 @@ struct cell {
 	struct extmem_event ev;
 };
 
+/* Memory that a policy asked for: it is given back when another takes its place. */
+struct piece {
+	struct piece *next;
+	size_t bytes;
+	void *p;
+};
+
 static struct {
 	struct em_mutex lock; /* the policy lock */
 	const struct extmem_policy_ops *ops;
@@ -30,6 +37,7 @@ static struct {
 	/* Threads that asked for pages ahead since the last tick, and between the two before. */
 	uint32_t epoch; /* from 1: a new thread has asked in none */
 	uint32_t readers, readers_before;
+	struct piece *pieces; /* memory of the policy in use */
 } host;
 
 /* ---- services for plug-ins ---------------------------------------------------------- */
@@ -37,6 +45,35 @@ static struct {
 static void *host_alloc(size_t bytes)
 {
 	return em_meta_alloc(bytes);
+}
+
+/* For policies: called under the policy lock, or before there is more than one thread. */
+static void *host_alloc_noted(size_t bytes)
+{
+	struct piece *n = em_meta_alloc(sizeof(*n));
+
+	if (!n)
+		return NULL;
+	n->p = em_meta_alloc(bytes);
+	if (!n->p) {
+		em_meta_free(n, sizeof(*n));
+		return NULL;
+	}
+	n->bytes = bytes;
+	n->next = host.pieces;
+	host.pieces = n;
+	return n->p;
+}
+
+static void free_pieces(struct piece *n)
+{
+	while (n) {
+		struct piece *next = n->next;
+
+		em_meta_free(n->p, n->bytes);
+		em_meta_free(n, sizeof(*n));
+		n = next;
+	}
 }
 
 static uint64_t host_budget_pages(void)
@@ -92,16 +129,19 @@ static int host_is_clean(extmem_page_t page)
 	return em_word_is_free(w) && em_word_state(w) == EM_CLEAN;
 }
 
-static const struct extmem_policy_host services = {
-	.size = sizeof(services),
-	.alloc = host_alloc,
-	.budget_pages = host_budget_pages,
-	.resident_pages = host_resident_pages,
-	.tag_get = host_tag_get,
-	.tag_set = host_tag_set,
-	.is_resident = host_is_resident,
-	.is_clean = host_is_clean,
-};
+#define SERVICES(how_to_alloc) { \
+	.size = sizeof(struct extmem_policy_host), \
+	.alloc = how_to_alloc, \
+	.budget_pages = host_budget_pages, \
+	.resident_pages = host_resident_pages, \
+	.tag_get = host_tag_get, \
+	.tag_set = host_tag_set, \
+	.is_resident = host_is_resident, \
+	.is_clean = host_is_clean, \
+}
+
+static const struct extmem_policy_host services = SERVICES(host_alloc_noted);
+static const struct extmem_policy_host pf_services = SERVICES(host_alloc);
 
 int em_host_start(const struct extmem_policy_ops *ops, const struct extmem_prefetch_ops *pf,
 		  const struct em_options *o, char *err, size_t err_len)
@@ -118,7 +158,7 @@ int em_host_start(const struct extmem_policy_ops *ops, const struct extmem_prefe
 	host.pf = pf;
 	ret = ops->init(&services, o->policy_args, &host.state, err, err_len);
 	if (!ret)
-		ret = pf->init(&services, o->prefetch_args, &host.pf_state, err, err_len);
+		ret = pf->init(&pf_services, o->prefetch_args, &host.pf_state, err, err_len);
 	return ret;
 }
 
@@ -230,11 +270,67 @@ void em_host_tick(uint64_t now_ns)
 	__atomic_store_n(&host.readers_before, __atomic_exchange_n(&host.readers, 0, __ATOMIC_RELAXED),
 			 __ATOMIC_RELAXED);
 	__atomic_fetch_add(&host.epoch, 1, __ATOMIC_RELAXED);
-	if (!host.ops->tick || !em_mutex_trylock(&host.lock))
+	if (!em_mutex_trylock(&host.lock))
 		return;
-	drain_locked();
-	host.ops->tick(host.state, now_ns);
+	if (host.ops->tick) {
+		drain_locked();
+		host.ops->tick(host.state, now_ns);
+	}
 	em_mutex_unlock(&host.lock);
+}
+
+/* ---- another policy ----------------------------------------------------------------------- */
+
+/* Tags mean something else to the new policy, those of pages in the store too.  A page in transit announces
+   itself; what is announced twice is queued once. */
+static void hand_over_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	struct extmem_event ev[BATCH];
+	size_t n = 0;
+
+	(void)arg;
+	for (uintptr_t a = start; b && a < end; a += EM_PAGE_SIZE) {
+		em_word_t w = em_word_load(&b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)]);
+
+		if (w & EM_W_TAG)
+			host_tag_set(a >> EM_PAGE_SHIFT, 0);
+		if (!em_state_is_resident(em_word_state(w)))
+			continue;
+		ev[n++] = (struct extmem_event){ a >> EM_PAGE_SHIFT, EXTMEM_EV_FIRST_TOUCH, 0 };
+		if (n == BATCH) {
+			host.ops->events(host.state, ev, n);
+			n = 0;
+		}
+	}
+	if (n)
+		host.ops->events(host.state, ev, n);
+	drain_locked(); /* faults go on meanwhile, and the queue is short */
+}
+
+int em_host_switch(const struct extmem_policy_ops *ops, const char *args, char *err, size_t err_len)
+{
+	struct em_span_visit v = { hand_over_block, NULL };
+	struct piece *old;
+	void *state = NULL;
+	int ret;
+
+	em_mutex_lock(&host.lock);
+	drain_locked();
+	old = host.pieces;
+	host.pieces = NULL;
+	ret = ops->init(&services, args, &state, err, err_len);
+	if (ret) {
+		free_pieces(host.pieces);
+		host.pieces = old;
+		em_mutex_unlock(&host.lock);
+		return ret;
+	}
+	__atomic_store_n(&host.ops, ops, __ATOMIC_RELEASE);
+	host.state = state;
+	em_space_walk(0, 1ul << EM_ADDR_BITS, &v);
+	em_mutex_unlock(&host.lock);
+	free_pieces(old);
+	return 0;
 }
 
 /* ---- prefetching ------------------------------------------------------------------------------ */

@@ -8,6 +8,7 @@
 #include "core.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -22,11 +23,14 @@ struct start {
 	void *arg;
 };
 
+int32_t em_rawthread_count;
+
 static __thread char tls_anchor __attribute__((tls_model("initial-exec")));
 
 __attribute__((noreturn, used)) static void rawthread_main(struct start *s)
 {
 	s->fn(s->arg);
+	__atomic_fetch_sub(&em_rawthread_count, 1, __ATOMIC_SEQ_CST);
 	for (;;)
 		em_syscall1(SYS_exit, 0);
 }
@@ -41,11 +45,22 @@ static bool tls_fits(void)
 	return tp - (uintptr_t)&tls_anchor < TLS_ROOM - 4096;
 }
 
-int em_rawthread_start(void (*fn)(void *), void *arg)
+static int allocate(struct em_rawthread *rt)
+{
+	if (rt->mem) {
+		em_memzero(rt->mem + STACK_BYTES, TLS_ROOM); /* of the thread before */
+		return 0;
+	}
+	rt->mem = em_meta_alloc(STACK_BYTES + TLS_ROOM + 4096);
+	return rt->mem ? 0 : -ENOMEM;
+}
+
+int em_rawthread_start_in(struct em_rawthread *rt, void (*fn)(void *), void *arg)
 {
 	const unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
-				    CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
-	char *mem, *tp;
+				    CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
+				    CLONE_CHILD_CLEARTID;
+	char *tp;
 	struct start *s;
 	uintptr_t *sp;
 	uint64_t all = ~0ull, old;
@@ -53,21 +68,21 @@ int em_rawthread_start(void (*fn)(void *), void *arg)
 
 	if (!tls_fits())
 		return -ENOTSUP;
-	mem = em_meta_alloc(STACK_BYTES + TLS_ROOM + 4096);
-	if (!mem)
+	if (allocate(rt))
 		return -ENOMEM;
-	tp = mem + STACK_BYTES + TLS_ROOM;
+	rt->alive = 1;
+	tp = rt->mem + STACK_BYTES + TLS_ROOM;
 	*(void **)tp = tp; /* %fs:0 is the thread pointer itself */
 	s = (struct start *)(tp + 1024);
 	s->fn = fn;
 	s->arg = arg;
-	sp = (uintptr_t *)(mem + STACK_BYTES);
+	sp = (uintptr_t *)(rt->mem + STACK_BYTES);
 	*--sp = 0;
 	*--sp = (uintptr_t)s;
 	/* The child starts with our mask: everything blocked, for good. */
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof(all));
 	{
-		register long r10 __asm__("r10") = 0;
+		register long r10 __asm__("r10") = (long)&rt->alive;
 		register long r8 __asm__("r8") = (long)tp;
 
 		__asm__ volatile("syscall\n\t"
@@ -82,10 +97,31 @@ int em_rawthread_start(void (*fn)(void *), void *arg)
 				 : "a"(SYS_clone), "D"(flags), "S"(sp), "d"(0), "r"(r10), "r"(r8)
 				 : "rcx", "r11", "memory");
 	}
+	/* Counted when it is there, and no longer before it is gone: never one too many. */
+	if (!em_is_err(ret))
+		__atomic_fetch_add(&em_rawthread_count, 1, __ATOMIC_SEQ_CST);
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
-	if (em_is_err(ret)) {
-		em_meta_free(mem, STACK_BYTES + TLS_ROOM + 4096);
-		return (int)ret;
-	}
-	return 0;
+	if (!em_is_err(ret))
+		return 0;
+	rt->alive = 0;
+	return (int)ret;
+}
+
+/* The kernel's wake-up at the end of a thread is not a private futex's. */
+void em_rawthread_join(struct em_rawthread *rt)
+{
+	while (__atomic_load_n(&rt->alive, __ATOMIC_ACQUIRE))
+		em_syscall4(SYS_futex, &rt->alive, FUTEX_WAIT, 1, NULL);
+}
+
+int em_rawthread_start(void (*fn)(void *), void *arg)
+{
+	struct em_rawthread *rt = em_meta_alloc(sizeof(*rt));
+	int ret = rt ? em_rawthread_start_in(rt, fn, arg) : -ENOMEM;
+
+	if (!ret || !rt)
+		return ret;
+	em_meta_free(rt->mem, STACK_BYTES + TLS_ROOM + 4096);
+	em_meta_free(rt, sizeof(*rt));
+	return ret;
 }

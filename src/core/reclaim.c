@@ -548,18 +548,33 @@ static uint32_t run_inline(struct em_batch *b)
 	return em_batch_finish(b);
 }
 
-uint32_t em_reclaim_inline(struct em_thread *t, uint32_t want)
+static uint32_t one_batch(uint32_t want)
 {
 	struct em_batch *b = em_batch_get();
 	uint32_t gone = 0;
 
-	(void)t;
 	if (!b)
 		return 0;
 	if (pick(b, want, 0))
 		gone = run_inline(b);
 	em_batch_put(b);
+	return gone;
+}
+
+uint32_t em_reclaim_inline(struct em_thread *t, uint32_t want)
+{
+	uint32_t gone = one_batch(want);
+
+	(void)t;
 	em_stat_add(evictions_inline, gone);
+	return gone;
+}
+
+uint32_t em_reclaim_now(uint32_t want)
+{
+	uint32_t gone = one_batch(want);
+
+	em_stat_add(evictions_background, gone);
 	return gone;
 }
 

@@ -33,6 +33,8 @@ static struct {
 	uint32_t leaving; /* victims of the batches in flight */
 	bool reclaiming;
 	uint64_t last_tick;
+	uint32_t stop;
+	struct em_rawthread thread;
 } sv;
 
 /* ---- work ---------------------------------------------------------------------------- */
@@ -200,6 +202,20 @@ static bool prepare(void)
 	return !em_ioq_create(em_engine.store, IOQ_DEPTH, em_engine.fd_min, &sv.ioq);
 }
 
+/* Nothing is in flight.  Everything goes but what is queued, which the next thread finds. */
+static void finish(struct em_thread *t)
+{
+	struct em_ioq *q = sv.ioq;
+
+	while (sv.nfree)
+		em_batch_put(sv.free[--sv.nfree]);
+	sv.ioq = NULL;
+	em_ioq_destroy(q);
+	sv.reclaiming = false;
+	em_leave(t, false);
+	em_thread_exit();
+}
+
 static void service_main(void *arg)
 {
 	struct em_thread *t = em_thread_self();
@@ -217,6 +233,7 @@ static void service_main(void *arg)
 		__atomic_fetch_add(&t->section, 2, __ATOMIC_SEQ_CST); /* quiescent point */
 		tick();
 		if (!closing) {
+			em_stage_settle();
 			busy |= start_prefetch();
 			busy |= start_reclaim();
 			em_ioq_flush(sv.ioq);
@@ -226,6 +243,10 @@ static void service_main(void *arg)
 			continue;
 		}
 		busy |= reap(0);
+		if (__atomic_load_n(&sv.stop, __ATOMIC_ACQUIRE)) {
+			finish(t);
+			return;
+		}
 		if (!busy || closing)
 			idle(t);
 	}
@@ -241,7 +262,7 @@ static void start(void)
 	if (!__atomic_compare_exchange_n(&sv.state, &none, 1, false, __ATOMIC_ACQ_REL,
 					 __ATOMIC_ACQUIRE))
 		return;
-	if (em_rawthread_start(service_main, NULL))
+	if (em_rawthread_start_in(&sv.thread, service_main, NULL))
 		__atomic_store_n(&sv.state, 2, __ATOMIC_RELEASE);
 }
 
@@ -256,6 +277,19 @@ void em_service_kick(void)
 	if (!__atomic_exchange_n(&sv.kick, 1, __ATOMIC_SEQ_CST) &&
 	    __atomic_load_n(&sv.sleeping, __ATOMIC_SEQ_CST))
 		em_futex_wake(&sv.kick, 1);
+}
+
+void em_service_stop(void)
+{
+	if (__atomic_load_n(&sv.state, __ATOMIC_ACQUIRE) != 1)
+		return;
+	__atomic_store_n(&sv.stop, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&sv.thread.alive, __ATOMIC_ACQUIRE)) {
+		em_service_kick();
+		em_syscall0(SYS_sched_yield);
+	}
+	__atomic_store_n(&sv.stop, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&sv.state, 0, __ATOMIC_RELEASE);
 }
 
 bool em_service_running(void)
@@ -289,9 +323,13 @@ size_t em_service_fds(int *fds, size_t max)
    kilobytes a fork. */
 void em_service_fork_child(void)
 {
+	char *mem;
+
 	for (uint32_t i = 0; i < sv.nfree; i++)
 		em_batch_put(sv.free[i]);
 	if (sv.ioq)
 		em_ioq_abandon(sv.ioq);
+	mem = sv.thread.mem;
 	em_memzero(&sv, sizeof(sv));
+	sv.thread.mem = mem;
 }

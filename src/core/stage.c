@@ -19,17 +19,36 @@ enum { CHUNKS_MAX = 64, READ_OVER = 4 };
 
 static struct {
 	struct em_chunk chunk[CHUNKS_MAX];
-	uint32_t n;    /* chunks allowed */
+	uint32_t n;    /* chunks allowed; the service's */
+	uint32_t want; /* by the budget, which may have changed */
+	uint32_t flush; /* everything back to the store, once */
 	uint32_t used; /* chunks with memory */
 	uint64_t clock;
 } stage;
 
 int em_stage_init(uint32_t budget_pages)
 {
-	uint32_t n = budget_pages / 1024;
-
-	stage.n = n < 1 ? 1 : n > CHUNKS_MAX ? CHUNKS_MAX : n;
+	em_stage_set_budget(budget_pages);
+	stage.n = stage.want;
 	return 0;
+}
+
+void em_stage_set_budget(uint64_t budget_pages)
+{
+	uint64_t n = budget_pages / 1024;
+
+	n = n < 1 ? 1 : n > CHUNKS_MAX ? CHUNKS_MAX : n;
+	__atomic_store_n(&stage.want, (uint32_t)n, __ATOMIC_RELEASE);
+}
+
+void em_stage_flush(void)
+{
+	__atomic_store_n(&stage.flush, 1, __ATOMIC_RELEASE);
+}
+
+uint32_t em_stage_pages(void)
+{
+	return __atomic_load_n(&stage.used, __ATOMIC_RELAXED) * EM_CHUNK_FRAMES;
 }
 
 /* Every thread that reads ahead needs room for its window twice, one being consumed and one on its
@@ -99,7 +118,7 @@ static struct em_chunk *new_chunk(void)
 	c->frame = em_meta_alloc(EM_CHUNK_FRAMES * EM_PAGE_SIZE);
 	if (!c->frame)
 		return NULL;
-	stage.used++;
+	__atomic_store_n(&stage.used, stage.used + 1, __ATOMIC_RELAXED);
 	return c;
 }
 
@@ -131,6 +150,29 @@ static struct em_chunk *take_chunk(void)
 		return NULL;
 	reclaim_chunk(c);
 	return __atomic_load_n(&c->left, __ATOMIC_ACQUIRE) ? NULL : c;
+}
+
+/* The last chunk first; one whose pages are being read or mapped at this moment ends it until the next turn. */
+void em_stage_settle(void)
+{
+	bool flush = __atomic_load_n(&stage.flush, __ATOMIC_ACQUIRE);
+	uint32_t most;
+
+	stage.n = __atomic_load_n(&stage.want, __ATOMIC_ACQUIRE);
+	most = flush ? 0 : stage.n;
+	while (stage.used > most) {
+		struct em_chunk *c = &stage.chunk[stage.used - 1];
+
+		if (c->io_left)
+			return;
+		reclaim_chunk(c);
+		if (__atomic_load_n(&c->left, __ATOMIC_ACQUIRE))
+			return;
+		em_meta_free(c->frame, EM_CHUNK_FRAMES * EM_PAGE_SIZE);
+		__atomic_store_n(&stage.used, stage.used - 1, __ATOMIC_RELAXED);
+	}
+	if (flush)
+		__atomic_store_n(&stage.flush, 0, __ATOMIC_RELEASE);
 }
 
 static struct em_io *new_read(struct em_chunk *c, uint32_t pos, em_slot_t slot)

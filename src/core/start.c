@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../control/control.h"
 #include "../intercept/hook.h"
 #include "../intercept/signals.h"
 #include "../policy/registry.h"
@@ -101,6 +103,24 @@ static int start_delivery(const struct em_options *o, char *err, size_t err_len)
 	return ret;
 }
 
+/* A program that cannot be controlled runs all the same. */
+static void start_control(bool verbose)
+{
+	char dir[EM_CONTROL_DIRS][EM_CONTROL_PATH];
+	unsigned n = em_control_dirs(geteuid(), getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), dir);
+	int ret = -ENOENT;
+
+	for (unsigned i = 0; i < n && ret; i++) {
+		ret = em_control_dir_make(dir[i]);
+		if (ret)
+			continue;
+		em_control_dir_clean(dir[i]);
+		ret = em_control_start(dir[i]);
+	}
+	if (ret && verbose)
+		fprintf(stderr, "extmem: no control socket: %s\n", strerror(-ret));
+}
+
 int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 {
 	struct em_patch_report report;
@@ -136,6 +156,7 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 		snprintf(err, err_len, "system calls: cannot be intercepted: %s", strerror(-ret));
 		return ret;
 	}
+	start_control(o->verbose);
 	if (o->verbose)
 		fprintf(stderr,
 			"extmem: budget %llu bytes, %u objects, %u of %u system-call sites patched\n",

@@ -31,6 +31,7 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	SPECIAL(sigaltstack), SPECIAL(rt_sigsuspend), SPECIAL(ppoll), SPECIAL(pselect6),
 	SPECIAL(epoll_pwait), SPECIAL(epoll_pwait2), SPECIAL(close), SPECIAL(close_range),
 	SPECIAL(dup2), SPECIAL(dup3), SPECIAL(process_madvise),
+	SPECIAL(unshare), SPECIAL(setns),
 
 	/* no pointers */
 	NOPTR(mprotect), NOPTR(lseek), NOPTR(getpid), NOPTR(gettid), NOPTR(getppid),
@@ -115,8 +116,8 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	CALL(fgetxattr, 0, STR(1), OUTBUF(2, 3)),
 	CALL(listxattr, 0, STR(0), OUTBUF(1, 2)), CALL(llistxattr, 0, STR(0), OUTBUF(1, 2)),
 	CALL(flistxattr, 0, OUTBUF(1, 2)), CALL(removexattr, 0, STR(0), STR(1)),
-	CALL(execve, 0, STR(0), P(STRV, IN, 1, 0), P(STRV, IN, 2, 0)),
-	CALL(execveat, 0, STR(1), P(STRV, IN, 2, 0), P(STRV, IN, 3, 0)),
+	CALL(execve, EM_CALL_EXEC, STR(0), P(STRV, IN, 1, 0), P(STRV, IN, 2, 0)),
+	CALL(execveat, EM_CALL_EXEC, STR(1), P(STRV, IN, 2, 0), P(STRV, IN, 3, 0)),
 
 	/* waiting */
 	CALL(poll, 0, OUTVEC(0, 1, 8)),

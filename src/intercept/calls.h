@@ -43,6 +43,7 @@ enum em_call_flags {
 	EM_CALL_PIECES_AT = 4,
 	EM_CALL_SPECIAL = 8,	/* special.c or the range operations handle it */
 	EM_CALL_PIECES_IOV = 16,
+	EM_CALL_EXEC = 64,	/* replaces the program if it succeeds */
 	EM_CALL_NOPTR = 32,	/* no pointers at all */
 };
 

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "../control/control.h"
 #include "../core/core.h"
 #include "../core/sys.h"
 #include "../core/uffd_compat.h"
@@ -264,7 +265,11 @@ static int dispatch(struct em_regs *r, const struct em_call *c)
 		em_stat_inc(syscalls_hooked);
 		return special(r);
 	}
+	if (c->flags & EM_CALL_EXEC)
+		em_control_before_exec();
 	r->ret = call_with_pointers(r, c);
+	if (c->flags & EM_CALL_EXEC)
+		em_control_exec_failed();
 	if (r->ret == -EBUSY && is_registration(r) && release_registered(r->arg[2]))
 		r->ret = call_with_pointers(r, c);
 	return EM_HOOK_DONE;

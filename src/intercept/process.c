@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdbool.h>
 
+#include "../control/control.h"
 #include "../core/core.h"
 #include "../core/sys.h"
 #include "hold.h"
@@ -187,6 +188,22 @@ static void leave(void)
 		leave_thread();
 }
 
+/* The kernel changes the user namespace only of a process that has one thread.  Ours come back afterwards. */
+static int without_engine_threads(struct em_regs *r)
+{
+	const long one_thread = CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
+	bool paused = false;
+
+	if (is_own_process() && (r->nr == SYS_setns || (r->arg[0] & one_thread))) {
+		paused = em_control_pause();
+		em_service_stop();
+	}
+	r->ret = em_syscall2(r->nr, r->arg[0], r->arg[1]);
+	if (paused)
+		em_control_resume();
+	return EM_HOOK_DONE;
+}
+
 int em_special_process(struct em_regs *r)
 {
 	switch (r->nr) {
@@ -200,14 +217,21 @@ int em_special_process(struct em_regs *r)
 	case SYS_exit:
 		if (is_own_process() && em_sys_gettid() == em_engine.pid)
 			em_stats_write_file(); /* the main thread may be the last */
+		if (is_own_process())
+			em_control_thread_leaves((int)r->arg[0]);
 		leave();
 		return EM_HOOK_RAW;
 	case SYS_exit_group:
-		if (is_own_process())
+		if (is_own_process()) {
 			em_stats_write_file();
-		else
+			em_control_exit();
+		} else {
 			leave();
+		}
 		return EM_HOOK_RAW;
+	case SYS_unshare:
+	case SYS_setns:
+		return without_engine_threads(r);
 	default:
 		return EM_HOOK_RAW;
 	}

@@ -8,7 +8,7 @@
 
 #include "hook.h"
 
-int em_special_process(struct em_regs *r); /* fork, clone, exit */
+int em_special_process(struct em_regs *r); /* fork, clone, exit, unshare, setns */
 int em_special_fd(struct em_regs *r);	   /* close, close_range, dup2, dup3 */
 int em_special_sigwait(struct em_regs *r); /* ppoll, pselect6, epoll_pwait*, rt_sigsuspend */
 

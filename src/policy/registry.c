@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include <string.h>
-
 #include "registry.h"
+
+#include "args.h"
 
 static const struct extmem_policy_ops *const policies[] = {
 	&em_policy_2q,
@@ -15,10 +15,19 @@ static const struct extmem_prefetch_ops *const prefetchers[] = {
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
+static bool same(const char *a, const char *b)
+{
+	size_t n = 0;
+
+	while (a[n])
+		n++;
+	return em_arg_equal(a, n, b);
+}
+
 const struct extmem_policy_ops *em_policy_find(const char *name)
 {
 	for (size_t i = 0; i < COUNT(policies); i++)
-		if (!strcmp(policies[i]->name, name))
+		if (same(policies[i]->name, name))
 			return policies[i];
 	return NULL;
 }
@@ -26,7 +35,7 @@ const struct extmem_policy_ops *em_policy_find(const char *name)
 const struct extmem_prefetch_ops *em_prefetch_find(const char *name)
 {
 	for (size_t i = 0; i < COUNT(prefetchers); i++)
-		if (!strcmp(prefetchers[i]->name, name))
+		if (same(prefetchers[i]->name, name))
 			return prefetchers[i];
 	return NULL;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The policies and prefetchers that are built in, and loading others.
- * Ordinary context.
+ * Loading is for ordinary context; finding is island code, because the policy can be changed while the
+ * program runs.
  */
 #ifndef EM_POLICY_REGISTRY_H
 #define EM_POLICY_REGISTRY_H
