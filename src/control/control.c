@@ -32,7 +32,7 @@
 /* A forked child that soon execs, as most do, never makes a socket. */
 enum {
 	CHILD_DELAY_MS = 10,
-	STOP_WAIT_MS = 200,
+	STOP_WAIT_MS = 2000,
 	READ_MS = 2000,
 	SEND_MS = 10000,
 	SLICE_MS = 100,
@@ -423,7 +423,6 @@ static void turn(void)
 static void control_main(void *arg)
 {
 	(void)arg;
-	em_syscall1(SYS_unshare, CLONE_FS);
 	while (phase() != GONE && !em_control_stopping())
 		turn();
 	if (phase() == BOUND)

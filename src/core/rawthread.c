@@ -57,9 +57,9 @@ static int allocate(struct em_rawthread *rt)
 
 int em_rawthread_start_in(struct em_rawthread *rt, void (*fn)(void *), void *arg)
 {
-	const unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
-				    CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
-				    CLONE_CHILD_CLEARTID;
+	/* Without CLONE_FS: the program may go to another root, or setns, which wants a root of its own. */
+	const unsigned long flags = CLONE_VM | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+				    CLONE_SYSVSEM | CLONE_SETTLS | CLONE_CHILD_CLEARTID;
 	char *tp;
 	struct start *s;
 	uintptr_t *sp;
