@@ -64,6 +64,7 @@ static struct {
 	uint32_t pass; /* futex */
 	struct em_control_request request;
 	struct em_control_reply reply;
+	bool refused; /* a filter of the program's forbids what the connection needs */
 } job;
 
 static bool move_phase(uint32_t from, uint32_t to)
@@ -310,17 +311,15 @@ static uint32_t wait_pass(uint32_t not_this)
 
 static void ask_and_answer(int fd)
 {
-	const char *why = "only the program's own user and root may control it";
 	char line[EM_CONTROL_LINE];
-	long n = -EMSGSIZE;
+	const char *why = "request too long";
+	long n = read_line(fd, line); /* a stranger's too: what is unread at the end takes the answer away */
 
-	if (is_allowed(fd)) {
-		n = read_line(fd, line);
-		why = "request too long";
-	}
 	if (n < 0 && n != -EMSGSIZE)
 		return;
-	if (n < 0 || em_control_parse(line, (size_t)n, &job.request, &why)) {
+	if (!is_allowed(fd)) {
+		em_control_error(&job.reply, "only the program's own user and root may control it");
+	} else if (n < 0 || em_control_parse(line, (size_t)n, &job.request, &why)) {
 		em_control_error(&job.reply, why);
 	} else {
 		set_pass(PASS_REQUEST);
@@ -333,15 +332,16 @@ static void ask_and_answer(int fd)
 static void connection_main(void *arg)
 {
 	unsigned from = (unsigned)(uintptr_t)arg;
-	long fd;
+	long fd = own_descriptors(from);
 
-	if (!own_descriptors(from)) {
+	if (!fd) {
 		fd = em_syscall4(SYS_accept4, from, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0)
 			ask_and_answer((int)fd);
 		if (fd >= 0)
 			em_sys_close((int)fd);
 	}
+	job.refused = fd == -EPERM || fd == -EACCES || fd == -ENOSYS;
 	set_pass(PASS_REPLY);
 }
 
@@ -368,6 +368,8 @@ static void serve(void)
 	}
 	em_rawthread_join(&ctl.connection);
 	em_control_reply_free(&job.reply);
+	if (job.refused && move_phase(BOUND, GONE))
+		unlink_path();
 }
 
 /* Threads of the program that are left; 1 when nobody knows. */
@@ -462,6 +464,10 @@ int em_control_start(const char *dir)
 	put(ctl.dir, dir);
 	ctl.uid = (unsigned)em_syscall0(SYS_geteuid);
 	make_path(ctl.path, "/");
+	/* Refused as such (old kernel, container), or only for its arguments? */
+	ret = (int)em_syscall3(SYS_close_range, 1, 0, 0);
+	if (ret != -EINVAL)
+		return ret;
 	ret = bind_socket();
 	if (ret)
 		return ret;

@@ -88,8 +88,8 @@ bool em_control_stopping(void);
 size_t em_control_fds(int *fds, size_t max);
 
 /* verbs.c */
-void em_control_execute(const struct em_control_request *r, struct em_control_reply *reply);
-void em_control_reply_free(struct em_control_reply *reply);
-void em_control_error(struct em_control_reply *reply, const char *text);
+void em_control_execute(const struct em_control_request *q, struct em_control_reply *r);
+void em_control_reply_free(struct em_control_reply *r);
+void em_control_error(struct em_control_reply *r, const char *text);
 
 #endif

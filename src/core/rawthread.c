@@ -63,6 +63,7 @@ int em_rawthread_start_in(struct em_rawthread *rt, void (*fn)(void *), void *arg
 	char *tp;
 	struct start *s;
 	uintptr_t *sp;
+	uint32_t *alive = &rt->alive;
 	uint64_t all = ~0ull, old;
 	long ret;
 
@@ -70,7 +71,7 @@ int em_rawthread_start_in(struct em_rawthread *rt, void (*fn)(void *), void *arg
 		return -ENOTSUP;
 	if (allocate(rt))
 		return -ENOMEM;
-	rt->alive = 1;
+	*alive = 1;
 	tp = rt->mem + STACK_BYTES + TLS_ROOM;
 	*(void **)tp = tp; /* %fs:0 is the thread pointer itself */
 	s = (struct start *)(tp + 1024);
@@ -82,7 +83,7 @@ int em_rawthread_start_in(struct em_rawthread *rt, void (*fn)(void *), void *arg
 	/* The child starts with our mask: everything blocked, for good. */
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof(all));
 	{
-		register long r10 __asm__("r10") = (long)&rt->alive;
+		register long r10 __asm__("r10") = (long)alive;
 		register long r8 __asm__("r8") = (long)tp;
 
 		__asm__ volatile("syscall\n\t"

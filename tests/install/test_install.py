@@ -90,7 +90,7 @@ class Install(unittest.TestCase):
         for pattern in ('bin/extmem', 'include/extmem/extmem.h', 'include/extmem/policy.h',
                         '**/libextmem.so', '**/libextmem-preload.so', '**/pkgconfig/extmem.pc',
                         'share/man/man1/extmem.1*', 'share/man/man1/extmem-run.1*',
-                        'share/man/man1/extmem-doctor.1*'):
+                        'share/man/man1/extmem-ctl.1*', 'share/man/man1/extmem-doctor.1*'):
             self.one(pattern)
 
     def test_nothing_else_is_there(self):
