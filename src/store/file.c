@@ -70,7 +70,7 @@ void em_store_fd_exit(struct em_store *st, uint32_t phase)
 
 size_t em_store_fds(const struct em_store *st, int *fds, size_t max)
 {
-	const int all[] = {st->fd, st->lock_fd, st->proc_fd, st->child_fd};
+	const int all[] = {st->fd, st->lock_fd, st->proc_fd, st->child_fd, st->spare_fd};
 	size_t n = 0;
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
@@ -85,7 +85,7 @@ size_t em_store_fds(const struct em_store *st, int *fds, size_t max)
  */
 static int move_fd_locked(struct em_store *st, int old, int fd_min)
 {
-	int *const all[] = {&st->fd, &st->lock_fd, &st->proc_fd, &st->child_fd};
+	int *const all[] = {&st->fd, &st->lock_fd, &st->proc_fd, &st->child_fd, &st->spare_fd};
 	uint32_t p = st->phase;
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {

@@ -105,6 +105,7 @@ struct em_store {
 	int fd;	     /* data */
 	int lock_fd; /* own description of the lock file: read locks on our byte and all ancestors' */
 	int proc_fd; /* O_PATH of /proc, for fresh descriptions of the lock file; -1 */
+	int spare_fd; /* keeps a number free for child_fd when the program has used up its own; -1 */
 	int child_fd; /* between fork_prepare and fork_parent/child: the child's lock_fd; -1 */
 	int fd_min;
 	bool direct, device, no_uring;
@@ -151,6 +152,8 @@ uint64_t em_store_now_ns(void);
 
 /* share.c */
 int em_share_init(struct em_store *st);
+/* A descriptor that fork may give up when there is none left. */
+void em_share_take_spare(struct em_store *st);
 void em_share_exit(struct em_store *st);
 /* Takes an extent for this process and makes the file large enough: its number or -errno. */
 long em_share_take(struct em_store *st);

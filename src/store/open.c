@@ -408,6 +408,7 @@ static int open_helpers(struct em_store *st, const struct message *m)
 	st->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (st->proc_fd >= 0)
 		st->proc_fd = em_fd_raise(st->proc_fd, st->fd_min);
+	em_share_take_spare(st);
 	return 0;
 }
 
@@ -439,7 +440,7 @@ int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store
 
 	if (!st)
 		return refuse(&m, -ENOMEM, "swap: out of memory");
-	st->fd = st->lock_fd = st->proc_fd = st->child_fd = -1;
+	st->fd = st->lock_fd = st->proc_fd = st->child_fd = st->spare_fd = -1;
 	st->fd_min = fd_min;
 	st->no_uring = cfg->no_uring;
 	r = open_target(cfg, false, &t, &m);
@@ -458,7 +459,7 @@ int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store
 
 void em_store_close(struct em_store *st)
 {
-	const int fds[] = {st->fd, st->lock_fd, st->proc_fd, st->child_fd};
+	const int fds[] = {st->fd, st->lock_fd, st->proc_fd, st->child_fd, st->spare_fd};
 
 	em_slots_reset(st);
 	em_share_exit(st);

@@ -49,11 +49,35 @@ static size_t put_text(char *p, const char *text)
 	return n;
 }
 
+void em_share_take_spare(struct em_store *st)
+{
+	long fd;
+
+	if (st->spare_fd >= 0 || st->proc_fd < 0)
+		return;
+	fd = em_syscall3(SYS_fcntl, st->proc_fd, F_DUPFD_CLOEXEC, st->fd_min);
+	if (em_is_err(fd))
+		fd = em_syscall3(SYS_fcntl, st->proc_fd, F_DUPFD_CLOEXEC, 3);
+	st->spare_fd = em_is_err(fd) ? -1 : (int)fd;
+}
+
+/* fork needs a descriptor for a moment, and natively none: it must not fail for one. */
+static long open_in_spare(struct em_store *st, const char *path)
+{
+	long r = em_syscall4(SYS_openat, st->proc_fd, path, O_RDWR | O_CLOEXEC, 0);
+
+	if (r != -EMFILE || st->spare_fd < 0)
+		return r;
+	em_sys_close(st->spare_fd);
+	st->spare_fd = -1;
+	return em_syscall4(SYS_openat, st->proc_fd, path, O_RDWR | O_CLOEXEC, 0);
+}
+
 /*
  * A fresh open file description of the lock file.  Through a descriptor of /proc rather
  * than by path, so that it works after chroot as well.
  */
-static int reopen_lock(const struct em_store *st)
+static int reopen_lock(struct em_store *st)
 {
 	char path[40], digits[12];
 	size_t n = put_text(path, "thread-self/fd/"), d = 0;
@@ -69,7 +93,7 @@ static int reopen_lock(const struct em_store *st)
 	while (d)
 		path[n++] = digits[--d];
 	path[n] = 0;
-	r = em_syscall4(SYS_openat, st->proc_fd, path, O_RDWR | O_CLOEXEC, 0);
+	r = open_in_spare(st, path);
 	return em_is_err(r) ? (int)r : em_fd_raise((int)r, st->fd_min);
 }
 
@@ -361,10 +385,12 @@ int em_store_fork_prepare(struct em_store *st)
 	if (fd < 0)
 		goto out_unlock;
 	err = lock_for_child(st, fd);
-	if (err)
+	if (err) {
 		em_sys_close(fd);
-	else
+		em_share_take_spare(st);
+	} else {
 		st->child_fd = fd;
+	}
 out_unlock:
 	em_mutex_unlock(&st->slots.lock);
 	return err;
@@ -381,6 +407,7 @@ void em_store_fork_parent(struct em_store *st, long child)
 	}
 	em_sys_close(st->child_fd);
 	st->child_fd = -1;
+	em_share_take_spare(st);
 	em_mutex_unlock(&st->slots.lock);
 }
 
@@ -392,6 +419,7 @@ int em_store_fork_child(struct em_store *st)
 	em_sys_close(st->lock_fd);
 	st->lock_fd = st->child_fd;
 	st->child_fd = -1;
+	em_share_take_spare(st);
 	st->ancestors[st->nancestors++] = st->proc;
 	st->proc = st->child_proc;
 	st->users[0] = st->users[1] = 0;

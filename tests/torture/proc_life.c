@@ -349,10 +349,42 @@ static void system_and_popen(void)
 	munmap(p, BIG);
 }
 
+static bool child_forks_too(void *p)
+{
+	int status = -1;
+	pid_t pid;
+
+	if (!mm_holds(p, BIG, 6))
+		return false;
+	pid = fork();
+	if (pid == 0)
+		_exit(mm_holds(p, BIG, 6) ? 0 : 1);
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+/* stress-ng's forkheavy: fork needs no descriptor natively. */
+static void fork_without_a_descriptor_left(void)
+{
+	char *p = mm_map(BIG);
+	int first = dup(0), last = first, fd;
+	bool ok = true;
+
+	mm_fill(p, BIG, 6);
+	mm_evict(p, BIG);
+	while ((fd = dup(0)) >= 0)
+		last = fd > last ? fd : last;
+	for (int i = 0; i < 3 && ok; i++)
+		ok = mm_in_child(child_forks_too, p);
+	for (fd = first; fd <= last; fd++)
+		close(fd);
+	CHECK(ok);
+	munmap(p, BIG);
+}
+
 const struct mm_test proc_life_tests[] = {
 	MM_TEST(fork_ten_deep), MM_TEST(fork_from_many_threads), MM_TEST(fork_in_a_signal_handler),
 	MM_TEST(daemon_keeps_its_memory), MM_TEST(exec_with_arguments_in_the_store),
 	MM_TEST(exec_ends_busy_threads), MM_TEST(exit_from_any_thread),
 	MM_TEST(main_thread_ends_before_the_others), MM_TEST(abort_and_crash_end_the_program),
-	MM_TEST(system_and_popen), { 0 }
+	MM_TEST(system_and_popen), MM_TEST(fork_without_a_descriptor_left), { 0 }
 };
