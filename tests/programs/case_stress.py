@@ -16,7 +16,7 @@ MEMORY = {
     "vm-segv": 5, "vm-splice": 500, "userfaultfd": 100, "stack": 0, "fault": 200, "mmaphuge": 4,
 }
 PROCESSES = {
-    "fork": 100, "vfork": 200, "clone": 10, "daemon": 30, "zombie": 50, "pthread": 200, "futex": 2000,
+    "fork": 100, "forkheavy": 100, "vfork": 200, "clone": 10, "daemon": 30, "zombie": 50, "pthread": 200, "futex": 2000,
     "exec": 0, "mmapfork": 1,
 }
 SIGNALS = {
@@ -60,8 +60,7 @@ def cases(args, work):
                for m in METHODS]
     groups = {"vm": methods, "memory": stressors(MEMORY, factor, seed),
               "processes": stressors(PROCESSES, factor, seed),
-              "signals": stressors(SIGNALS, factor, seed),
-              "transfers": stressors(TRANSFERS, factor, seed)}
+              "calls": stressors(SIGNALS | TRANSFERS, factor, seed)}
     print(f"# stress-ng: SEED={seed}")
     for name, runs in groups.items():
         yield Case("stress-" + name,

@@ -292,9 +292,9 @@ static void failed_fork(void **state)
 	(void)state;
 	em_slots_alloc(st, 1, &a);
 	assert_int_equal(em_store_fork_prepare(st), 0);
-	assert_int_equal(em_store_fds(st, fds, 8), 4);
+	assert_int_equal(em_store_fds(st, fds, 8), 5);
 	em_store_fork_parent(st, -EAGAIN);
-	assert_int_equal(em_store_fds(st, fds, 8), 3);
+	assert_int_equal(em_store_fds(st, fds, 8), 4);
 	em_slots_free(st, a);
 	for (int i = 0; i < 10 && em_slots_alloc(st, 1000, &b) && b > a; i++)
 		;

@@ -158,7 +158,7 @@ static void descriptors_move(void **state)
 	em_slot_t first;
 
 	(void)state;
-	assert_int_equal(n, 3);
+	assert_int_equal(n, 4);
 	for (size_t i = 0; i < n; i++) {
 		assert_true(fds[i] >= 500);
 		assert_true(fcntl(fds[i], F_GETFD) & FD_CLOEXEC);
