@@ -69,7 +69,7 @@ class Cluster:
 
 
 def fill(db):
-    rows = 60000 if db.small else 900000
+    rows = 60000 if db.small else 250000
     db.sql(f"SELECT setseed({SEED}); CREATE TABLE t AS SELECT i AS a, "
            "md5(random()::text) || repeat(md5(i::text), i % 7) AS b, "
            f"(i::bigint * 7919 % {rows})::int AS c FROM generate_series(0, {rows - 1}) i")

@@ -108,13 +108,14 @@ def execute(case, args, work):
     problems += bound(ample, tight, budget)
     if not touched:
         problems.append("nothing was managed")
-    peak = max(tight.values(), key=lambda p: (p.managed > 0, p.total))
+    peak = max(p.managed for p in tight.values())
+    rss = max((p.total for p in tight.values() if p.managed), default=0)
     if not (problems and args.work):
         remove(dirs)
     return problems, (
         f"native {native_s:.1f} s, ample {ample_s:.1f} s, managed {tight_s:.1f} s; touches "
-        f"{touched / MIB:.1f} MiB, budget {budget / MIB:.1f}, peak managed {peak.managed / MIB:.1f}, "
-        f"peak RSS {peak.total / MIB:.1f} MiB")
+        f"{touched / MIB:.1f} MiB, budget {budget / MIB:.1f}, peak managed {peak / MIB:.1f}, "
+        f"peak RSS {rss / MIB:.1f} MiB")
 
 
 def cases(args, work):
