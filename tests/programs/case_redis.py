@@ -7,7 +7,7 @@ from case import HERE, Case
 
 
 def cases(args, work):
-    size = "6000" if args.quick else "80000"
+    size = "4000" if args.quick else "80000"
     yield Case("redis", lambda out: [sys.executable, "-B", os.path.join(HERE, "redis_client.py"), out,
                                      "--keys", size],
                needs=("redis-server", "redis-benchmark"), driver=True)
