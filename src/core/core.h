@@ -187,6 +187,20 @@ struct em_proxy_request {
 	long ret;
 };
 
+/* Pages that the hooks have found readable: see src/intercept/user.c. */
+#define EM_READABLE_PAGES 8u
+struct em_readable {
+	uintptr_t page;
+	uint64_t epoch;
+};
+
+/* Unmanaged memory for one large transfer: see src/intercept/transfer.c.  sp 0: not in use. */
+struct em_lent {
+	char *p;
+	size_t bytes;
+	uintptr_t sp;
+};
+
 struct em_thread {
 	int tid;
 	uint32_t used;
@@ -215,6 +229,8 @@ struct em_thread {
 	uintptr_t refused_addr; /* a fault that was not ours, to tell a race from the real thing */
 	struct extmem_stream stream;
 	uint32_t stream_epoch;	/* when it last asked for pages ahead: see host.c */
+	struct em_readable readable[EM_READABLE_PAGES];
+	struct em_lent lent;
 	char *bounce;		/* EM_BOUNCE_PAGES, aligned: target of demand reads */
 	struct em_proxy_request proxy;
 	struct em_thread *next;

@@ -166,6 +166,9 @@ void em_thread_exit(void)
 	if (!t)
 		return;
 	context_reset(t);
+	if (t->lent.p)
+		em_sys_munmap(t->lent.p, t->lent.bytes);
+	t->lent.p = NULL;
 	__atomic_store_n(&t->used, EXITING, __ATOMIC_RELEASE);
 }
 

@@ -3,8 +3,6 @@
  * Every patched system call of the program arrives here.  The common case, no pointer into managed
  * memory, costs a table look-up per pointer and goes straight on.
  */
-#include <errno.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -18,6 +16,7 @@
 #include "hook.h"
 #include "signals.h"
 #include "special.h"
+#include "transfer.h"
 
 static long raw(const struct em_regs *r)
 {
@@ -31,110 +30,18 @@ static const struct em_call *call_of(long nr)
 	return nr >= 0 && nr < EM_CALL_MAX ? &em_calls[nr] : &none;
 }
 
-/* ---- buffers larger than what may be held ------------------------------------------- */
-
-/* A quarter of the budget, at most 8 MiB, at least 64 KiB: several threads may hold at once. */
-static size_t piece_bytes(void)
-{
-	size_t quarter = (size_t)em_budget.limit * EM_PAGE_SIZE / 4;
-
-	return quarter > 8u << 20 ? 8u << 20 : quarter < 65536 ? 65536 : quarter;
-}
-
-static long hold_and_call(struct em_regs *r, const struct em_call *c, const long *arg)
-{
-	struct em_hold h;
-	long ret;
-
-	em_hold_begin(&h, r->rsp);
-	em_hold_call(&h, c, arg);
-	ret = h.err;
-	if (!ret)
-		ret = em_syscall6(r->nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
-	em_hold_end(&h);
-	if (h.n)
-		em_stat_inc(syscalls_held);
-	return ret;
-}
-
-/* A pipe or socket is asked for more only while it has some: after a full piece it might wait for ever.  But what
-   it has it must give: who waits for edges (EPOLLET) takes a short count for an empty queue. */
-static bool gives_more(long nr, long fd)
-{
-	struct pollfd p = { .fd = (int)fd, .events = POLLIN };
-	struct stat st;
-
-	if (nr != SYS_read && nr != SYS_readv)
-		return true;
-	if (!em_syscall2(SYS_fstat, fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
-		return true;
-	return em_syscall3(SYS_poll, &p, 1, 0) > 0;
-}
-
-/* read, write and the p- variants: piece after piece until one comes short, as the caller would see it
-   from one call.  An error after the first piece is the next call's. */
-static long in_pieces(struct em_regs *r, const struct em_call *c)
-{
-	size_t piece = piece_bytes(), left = (size_t)r->arg[2], done = 0;
-	long arg[6], ret;
-
-	em_memcpy(arg, r->arg, sizeof(arg));
-	do {
-		arg[2] = (long)(left < piece ? left : piece);
-		ret = hold_and_call(r, c, arg);
-		if (ret <= 0)
-			return done ? (long)done : ret;
-		done += (size_t)ret;
-		left -= (size_t)ret;
-		arg[1] += ret;
-		if (c->flags & EM_CALL_PIECES_AT)
-			arg[3] += ret;
-	} while (left && ret == arg[2] && gives_more(r->nr, arg[0]));
-	return (long)done;
-}
-
-/* readv and writev whose vectors are too large: element by element. */
-static long vector_in_pieces(struct em_regs *r, const struct em_call *c)
-{
-	const struct iovec *v = (const struct iovec *)r->arg[1];
-	size_t total = 0;
-	long done = 0, ret;
-	bool split;
-
-	if (r->arg[2] <= 0 || r->arg[2] > 1024 || !v)
-		return raw(r);
-	for (long i = 0; i < r->arg[2]; i++)
-		total += v[i].iov_len;
-	split = total > piece_bytes();
-	if (!split)
-		return hold_and_call(r, c, r->arg);
-	for (long i = 0; i < r->arg[2]; i++) {
-		struct em_regs one = *r;
-
-		one.nr = r->nr == SYS_readv ? SYS_read : SYS_write;
-		one.arg[1] = (long)v[i].iov_base;
-		one.arg[2] = (long)v[i].iov_len;
-		if (!one.arg[2])
-			continue;
-		ret = in_pieces(&one, call_of(one.nr));
-		if (ret < 0)
-			return done ? done : ret;
-		done += ret;
-		if (ret != one.arg[2] || !gives_more(r->nr, r->arg[0]))
-			break;
-	}
-	return done;
-}
-
 static long call_with_pointers(struct em_regs *r, const struct em_call *c)
 {
+	if (c->flags & EM_CALL_ASYNC)
+		return c->ptr[0].how == EM_PTR_END && r->nr != SYS_io_submit &&
+				       r->nr != SYS_io_destroy
+			       ? em_uring_call(r)
+			       : em_aio_call(r, c);
 	if (!em_hold_needed(c, r->arg))
 		return raw(r);
-	if ((c->flags & EM_CALL_PIECES) && (size_t)r->arg[2] > piece_bytes())
-		return in_pieces(r, c);
-	if (c->flags & EM_CALL_PIECES_IOV)
-		return vector_in_pieces(r, c);
-	return hold_and_call(r, c, r->arg);
+	if (c->flags & EM_CALL_TRANSFER)
+		return em_transfer(r, c);
+	return em_transfer_whole(r, c, r->arg);
 }
 
 /* ---- memory ------------------------------------------------------------------------------ */
@@ -250,29 +157,37 @@ static bool is_registration(const struct em_regs *r)
 	return r->nr == SYS_ioctl && (unsigned)r->arg[1] == UFFDIO_REGISTER;
 }
 
-static bool release_registered(long arg)
+static bool release_registered(const struct em_regs *r)
 {
-	struct uffdio_range range = ((const struct uffdio_register *)arg)->range;
-	uintptr_t end = range.start + range.len;
+	struct uffdio_range range;
+	uintptr_t end;
 
+	if (em_hold_fetch(r, &range, (void *)r->arg[2], sizeof(range)))
+		return false;
+	end = range.start + range.len;
 	return range.start < end && em_space_may_manage(range.start, range.len) &&
 	       !em_range_release(range.start, end);
 }
 
 static int dispatch(struct em_regs *r, const struct em_call *c)
 {
+	int action = EM_HOOK_DONE;
+
 	if (c->flags & EM_CALL_SPECIAL) {
 		em_stat_inc(syscalls_hooked);
-		return special(r);
-	}
-	if (c->flags & EM_CALL_EXEC)
-		em_control_before_exec();
-	r->ret = call_with_pointers(r, c);
-	if (c->flags & EM_CALL_EXEC)
-		em_control_exec_failed();
-	if (r->ret == -EBUSY && is_registration(r) && release_registered(r->arg[2]))
+		action = special(r);
+	} else {
+		if (c->flags & EM_CALL_EXEC)
+			em_control_before_exec();
 		r->ret = call_with_pointers(r, c);
-	return EM_HOOK_DONE;
+		if (c->flags & EM_CALL_EXEC)
+			em_control_exec_failed();
+		if (r->ret == -EBUSY && is_registration(r) && release_registered(r))
+			r->ret = call_with_pointers(r, c);
+	}
+	if (c->flags & EM_CALL_REMAPS)
+		em_user_remapped();
+	return action;
 }
 
 enum { HOOK_STACK_BYTES = 5120 }; /* what the deepest hook takes, by gcc's -fcallgraph-info: 4 KiB */

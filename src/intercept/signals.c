@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "signals.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -95,12 +96,14 @@ void em_signals_rt_sigaction(struct em_regs *r)
 		r->ret = em_syscall4(SYS_rt_sigaction, n, act, old, r->arg[3]);
 		return;
 	}
-	if (act)
-		kact = *act;
+	if (act && em_hold_fetch(r, &kact, act, sizeof(kact))) {
+		r->ret = -EFAULT;
+		return;
+	}
 	if (sig.ours & BIT(n)) {
 		r->ret = own_action((int)n, act ? &kact : NULL, old ? &kold : NULL);
 		if (!r->ret && old)
-			*old = kold;
+			r->ret = em_hold_store(r, old, &kold, sizeof(kold));
 		return;
 	}
 	had = sig.masks[n];
@@ -115,7 +118,7 @@ void em_signals_rt_sigaction(struct em_regs *r)
 	}
 	if (old) {
 		kold.mask |= had;
-		*old = kold;
+		r->ret = em_hold_store(r, old, &kold, sizeof(kold));
 	}
 }
 
@@ -147,7 +150,7 @@ static void send_pending(struct em_thread *t)
 void em_signals_rt_sigprocmask(struct em_regs *r)
 {
 	const uint64_t *set = (const void *)r->arg[1];
-	uint64_t *old = (void *)r->arg[2], kset = 0, kold = 0;
+	uint64_t *old = (void *)r->arg[2], kset = 0, kold = 0, want = 0;
 	struct em_thread *t = em_thread_self();
 	uint64_t blocked = t ? t->own_blocked : 0;
 
@@ -155,17 +158,21 @@ void em_signals_rt_sigprocmask(struct em_regs *r)
 		r->ret = em_syscall4(SYS_rt_sigprocmask, r->arg[0], set, old, r->arg[3]);
 		return;
 	}
-	if (set)
-		kset = em_signals_without_ours(*set);
+	if (set && em_hold_fetch(r, &want, set, sizeof(want))) {
+		r->ret = -EFAULT;
+		return;
+	}
+	kset = em_signals_without_ours(want);
 	r->ret = em_syscall4(SYS_rt_sigprocmask, r->arg[0], set ? &kset : NULL, &kold, 8);
 	if (r->ret)
 		return;
 	if (set && t) {
-		note_blocked(t, r->arg[0], *set);
+		note_blocked(t, r->arg[0], want);
 		send_pending(t);
 	}
+	kold |= blocked;
 	if (old)
-		*old = kold | blocked;
+		r->ret = em_hold_store(r, old, &kold, sizeof(kold));
 }
 
 struct sigmask6 {
@@ -173,54 +180,66 @@ struct sigmask6 {
 	size_t size;
 };
 
+static const struct em_ptr ppoll_buffers[] = {
+	{ EM_PTR_LEN_OF, EM_DIR_OUT, 0, 1 | 8 << 4 }, { EM_PTR_FIXED, EM_DIR_OUT, 2, 16 },
+};
+static const struct em_ptr pselect_buffers[] = {
+	{ EM_PTR_FDSET, EM_DIR_OUT, 1, 0 }, { EM_PTR_FDSET, EM_DIR_OUT, 2, 0 },
+	{ EM_PTR_FDSET, EM_DIR_OUT, 3, 0 }, { EM_PTR_FIXED, EM_DIR_OUT, 4, 16 },
+};
+static const struct em_ptr epoll_buffers[] = {
+	{ EM_PTR_LEN_OF, EM_DIR_OUT, 1, 2 | 12 << 4 }, { EM_PTR_FIXED, EM_DIR_IN, 3, 16 },
+};
+
+static void hold_all(struct em_hold *h, const struct em_ptr *p, size_t n, const long *a)
+{
+	for (size_t i = 0; i < n; i++)
+		em_hold_ptr(h, &p[i], a);
+}
+
+/* An address that is not there stays as it is: the kernel refuses it. */
+static void replace_mask(struct em_hold *h, long *mask, uint64_t *copy)
+{
+	if (*mask && !em_hold_get(h, copy, (uintptr_t)*mask, sizeof(*copy))) {
+		*copy = em_signals_without_ours(*copy);
+		*mask = (long)copy;
+	}
+}
+
 /* Calls that install a mask for the time of a wait: they get a copy without ours. */
 int em_special_sigwait(struct em_regs *r)
 {
-	static const struct em_ptr buffers[] = {
-		{ EM_PTR_LEN_OF, EM_DIR_OUT, 0, 1 | 8 << 4 },  /* ppoll: fds */
-		{ EM_PTR_LEN_OF, EM_DIR_OUT, 1, 2 | 12 << 4 }, /* epoll_pwait: events */
-	};
-	struct em_call c = { .flags = EM_CALL_KNOWN };
 	struct em_hold h;
 	struct sigmask6 m6;
 	uint64_t copy;
-	long a[6];
+	long a[6], mask;
 
 	em_memcpy(a, r->arg, sizeof(a));
-	if (r->nr == SYS_rt_sigsuspend && a[0] && a[1] == 8) {
-		copy = em_signals_without_ours(*(const uint64_t *)a[0]);
-		a[0] = (long)&copy;
+	em_hold_begin(&h, r->rsp);
+	if (r->nr == SYS_rt_sigsuspend) {
+		if (a[1] == 8)
+			replace_mask(&h, &a[0], &copy);
 	} else if (r->nr == SYS_ppoll) {
-		c.ptr[0] = buffers[0];
-		c.ptr[1] = (struct em_ptr){ EM_PTR_FIXED, EM_DIR_OUT, 2, 16 };
-		if (a[3] && a[4] == 8) {
-			copy = em_signals_without_ours(*(const uint64_t *)a[3]);
-			a[3] = (long)&copy;
-		}
+		hold_all(&h, ppoll_buffers, 2, a);
+		if (a[4] == 8)
+			replace_mask(&h, &a[3], &copy);
 	} else if (r->nr == SYS_pselect6) {
-		for (uint8_t i = 0; i < 3; i++)
-			c.ptr[i] = (struct em_ptr){ EM_PTR_FDSET, EM_DIR_OUT, (uint8_t)(i + 1), 0 };
-		c.ptr[3] = (struct em_ptr){ EM_PTR_FIXED, EM_DIR_OUT, 4, 16 };
-		if (a[5]) {
-			m6 = *(const struct sigmask6 *)a[5];
-			if (m6.set && m6.size == 8) {
-				copy = em_signals_without_ours(*m6.set);
-				m6.set = &copy;
-			}
+		hold_all(&h, pselect_buffers, 4, a);
+		if (a[5] && !em_hold_get(&h, &m6, (uintptr_t)a[5], sizeof(m6))) {
+			mask = (long)m6.set;
+			if (m6.size == 8)
+				replace_mask(&h, &mask, &copy);
+			m6.set = (const uint64_t *)mask;
 			a[5] = (long)&m6;
 		}
 	} else {
-		c.ptr[0] = buffers[1];
-		if (r->nr == SYS_epoll_pwait2)
-			c.ptr[1] = (struct em_ptr){ EM_PTR_FIXED, EM_DIR_IN, 3, 16 };
-		if (a[4] && a[5] == 8) {
-			copy = em_signals_without_ours(*(const uint64_t *)a[4]);
-			a[4] = (long)&copy;
-		}
+		hold_all(&h, epoll_buffers, r->nr == SYS_epoll_pwait2 ? 2 : 1, a);
+		if (a[5] == 8)
+			replace_mask(&h, &a[4], &copy);
 	}
-	em_hold_begin(&h, r->rsp);
-	em_hold_call(&h, &c, a);
-	r->ret = h.err ? h.err : em_syscall6(r->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	r->ret = em_hold_ready(&h);
+	if (!r->ret)
+		r->ret = em_syscall6(r->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	em_hold_end(&h);
 	return EM_HOOK_DONE;
 }
@@ -236,20 +255,24 @@ void em_signals_sigaltstack(struct em_regs *r)
 	bool ours;
 
 	if (!t || !t->alt_base) {
+		static const struct em_ptr stacks[] = {
+			{ EM_PTR_FIXED, EM_DIR_IN, 0, sizeof(stack_t) },
+			{ EM_PTR_FIXED, EM_DIR_OUT, 1, sizeof(stack_t) },
+		};
 		struct em_hold h;
-		const struct em_call c = { .flags = EM_CALL_KNOWN,
-					   .ptr = { { EM_PTR_FIXED, EM_DIR_IN, 0, sizeof(stack_t) },
-						    { EM_PTR_FIXED, EM_DIR_OUT, 1,
-						      sizeof(stack_t) } } };
 
 		em_hold_begin(&h, r->rsp);
-		em_hold_call(&h, &c, r->arg);
-		r->ret = h.err ? h.err : em_syscall2(SYS_sigaltstack, ss, old);
+		hold_all(&h, stacks, 2, r->arg);
+		r->ret = em_hold_ready(&h);
+		if (!r->ret)
+			r->ret = em_syscall2(SYS_sigaltstack, ss, old);
 		em_hold_end(&h);
 		return;
 	}
-	if (ss)
-		want = *ss;
+	if (ss && em_hold_fetch(r, &want, ss, sizeof(want))) {
+		r->ret = -EFAULT;
+		return;
+	}
 	r->ret = em_syscall2(SYS_sigaltstack, NULL, &kold);
 	ours = (uintptr_t)kold.ss_sp == t->alt_base;
 	if (ours) {
@@ -267,7 +290,7 @@ void em_signals_sigaltstack(struct em_regs *r)
 		r->ret = em_syscall2(SYS_sigaltstack, &want, NULL);
 	}
 	if (!r->ret && old)
-		*old = kold;
+		r->ret = em_hold_store(r, old, &kold, sizeof(kold));
 }
 
 /* ---- a SIGBUS or SIGSYS that is the program's --------------------------------------------------- */

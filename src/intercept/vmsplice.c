@@ -15,6 +15,7 @@
 #include "../core/sys.h"
 #include "hold.h"
 #include "special.h"
+#include "transfer.h"
 
 enum { STAGE_BYTES = 256 << 10, STAGES = 32, FRAGMENTS = 16, NONBLOCK = 2, EFAULT_ERR = -14 };
 
@@ -161,22 +162,30 @@ static bool any_managed(const struct iovec *v, long n)
 	return false;
 }
 
+static bool is_there(struct em_regs *r, const struct iovec *v, long n)
+{
+	struct em_hold h;
+	bool there;
+
+	em_hold_begin(&h, r->rsp);
+	em_hold_range(&h, (uintptr_t)v, (size_t)n * sizeof(*v), EM_DIR_IN);
+	there = !h.err && em_user_readable(h.t, (uintptr_t)v, (size_t)n * sizeof(*v));
+	em_hold_end(&h);
+	return there;
+}
+
 int em_special_vmsplice(struct em_regs *r)
 {
 	static const struct em_call from_pipe = { .flags = EM_CALL_KNOWN,
 						  .ptr = { { EM_PTR_IOV, EM_DIR_OUT, 1, 2 } } };
 	const struct iovec *v = (const struct iovec *)r->arg[1];
 	long n = r->arg[2], mode = em_syscall2(SYS_fcntl, r->arg[0], F_GETFL);
-	struct em_hold h;
 
-	if (v && n > 0 && n <= 1024 && mode >= 0 && (mode & O_ACCMODE) != O_RDONLY &&
+	if (n > 0 && n <= 1024 && is_there(r, v, n) && mode >= 0 && (mode & O_ACCMODE) != O_RDONLY &&
 	    any_managed(v, n)) {
 		r->ret = to_pipe(r);
 		return EM_HOOK_DONE;
 	}
-	em_hold_begin(&h, r->rsp);
-	em_hold_call(&h, &from_pipe, r->arg);
-	r->ret = h.err ? h.err : em_syscall4(SYS_vmsplice, r->arg[0], v, n, r->arg[3]);
-	em_hold_end(&h);
+	r->ret = em_transfer_whole(r, &from_pipe, r->arg);
 	return EM_HOOK_DONE;
 }
