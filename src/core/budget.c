@@ -10,7 +10,8 @@
 
 struct em_budget em_budget;
 
-enum { OVERRUN_TURNS = 200, META_FREE_BYTES = 2 << 20, ROOM_PAGES = 128 };
+enum { OVERRUN_TURNS = 200, HOPELESS_TURNS = 2, META_FREE_BYTES = 2 << 20,
+       ROOM_PAGES = 128 };
 
 static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
 {
@@ -79,6 +80,8 @@ static void note_peak(int64_t now)
  */
 void em_charge(struct em_thread *t, uint32_t npages)
 {
+	/* Nothing could be evicted the last time: whoever brings in a whole range shall not wait for each page. */
+	static uint32_t hopeless;
 	int64_t now = __atomic_add_fetch(&em_budget.resident, npages, __ATOMIC_RELAXED);
 
 	(void)now;
@@ -88,13 +91,17 @@ void em_charge(struct em_thread *t, uint32_t npages)
 		return;
 	em_service_kick();
 	for (int turn = 0; em_budget_used() > em_budget.limit; turn++) {
-		if (em_reclaim_inline(t, em_budget.batch))
+		if (em_reclaim_inline(t, em_budget.batch)) {
 			turn = 0;
-		else if (turn > OVERRUN_TURNS) {
+			__atomic_store_n(&hopeless, 0, __ATOMIC_RELAXED);
+		} else if (turn > (__atomic_load_n(&hopeless, __ATOMIC_RELAXED) ? HOPELESS_TURNS
+										: OVERRUN_TURNS)) {
+			__atomic_store_n(&hopeless, 1, __ATOMIC_RELAXED);
 			em_stat_inc(budget_overruns);
 			return;
-		} else
+		} else {
 			em_syscall0(SYS_sched_yield);
+		}
 	}
 }
 

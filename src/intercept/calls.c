@@ -12,6 +12,7 @@
 #define INVEC(arg, cnt, sz) P(LEN_OF, IN, arg, (cnt) | (sz) << 4)
 #define OUTVEC(arg, cnt, sz) P(LEN_OF, OUT, arg, (cnt) | (sz) << 4)
 #define UPTO(arg, len, pages) P(UPTO, OUT, arg, (len) | (pages) << 4)
+#define INUPTO(arg, len, pages) P(UPTO, IN, arg, (len) | (pages) << 4)
 #define OUTLENP(arg, len) P(LENP, OUT, arg, len), OUT(len, 4)
 #define STR(arg) P(STR, IN, arg, 0)
 #define BITS(arg, n) P(BITS, IN, arg, n)
@@ -86,19 +87,19 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	CALL(getdents, UPTO(1, 2, 16)), CALL(getdents64, UPTO(1, 2, 16)),
 
 	/* sockets */
-	TRANSFER(sendto, INBUF(1, 2), INBUF(4, 5)),
+	TRANSFER(sendto, INBUF(1, 2), INUPTO(4, 5, 1)),
 	TRANSFER(recvfrom, OUTBUF(1, 2), OUTLENP(4, 5)),
 	TRANSFER(sendmsg, P(MSG, IN, 1, 0)), TRANSFER(recvmsg, P(MSG, OUT, 1, 0)),
 	TRANSFER(sendmmsg, P(MMSG, OUT, 1, 2)),
 	TRANSFER(recvmmsg, P(MMSG, OUT, 1, 2), OUT(4, TIMESPEC)),
-	CALL(connect, INBUF(1, 2)), CALL(bind, INBUF(1, 2)),
+	CALL(connect, INUPTO(1, 2, 1)), CALL(bind, INUPTO(1, 2, 1)),
 	CALL(accept, OUTLENP(1, 2)), CALL(accept4, OUTLENP(1, 2)),
 	CALL(getsockname, OUTLENP(1, 2)), CALL(getpeername, OUTLENP(1, 2)),
 	CALL(socketpair, OUT(3, 8)), CALL(setsockopt, BY_CALL), CALL(getsockopt, BY_CALL),
 
 	/* paths */
 	CALL(open, STR(0)), CALL(creat, STR(0)), CALL(openat, STR(1)),
-	CALL(openat2, STR(1), INBUF(2, 3)),
+	CALL(openat2, STR(1), INUPTO(2, 3, 1)),
 	CALL(stat, STR(0), OUT(1, STAT)), CALL(lstat, STR(0), OUT(1, STAT)),
 	CALL(fstat, OUT(1, STAT)), CALL(newfstatat, STR(1), OUT(2, STAT)),
 	CALL(statx, STR(1), OUT(4, STATX)),
@@ -119,8 +120,8 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	CALL(memfd_create, STR(0)), CALL(inotify_add_watch, STR(1)), CALL(fanotify_mark, STR(4)),
 	CALL(name_to_handle_at, STR(1), P(HANDLE, OUT, 2, 0), OUT(3, 8)),
 	CALL(open_by_handle_at, P(HANDLE, IN, 1, 0)), CALL(lookup_dcookie, UPTO(1, 2, PATH_PAGES)),
-	CALL(setxattr, STR(0), STR(1), INBUF(2, 3)), CALL(lsetxattr, STR(0), STR(1), INBUF(2, 3)),
-	CALL(fsetxattr, STR(1), INBUF(2, 3)),
+	CALL(setxattr, STR(0), STR(1), INUPTO(2, 3, XATTR_PAGES)), CALL(lsetxattr, STR(0), STR(1), INUPTO(2, 3, XATTR_PAGES)),
+	CALL(fsetxattr, STR(1), INUPTO(2, 3, XATTR_PAGES)),
 	CALL(getxattr, STR(0), STR(1), UPTO(2, 3, XATTR_PAGES)),
 	CALL(lgetxattr, STR(0), STR(1), UPTO(2, 3, XATTR_PAGES)),
 	CALL(fgetxattr, STR(1), UPTO(2, 3, XATTR_PAGES)),
@@ -131,7 +132,7 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	CALL(setxattrat, STR(1), STR(3), P(XATTR, IN, 4, 5)),
 	CALL(getxattrat, STR(1), STR(3), P(XATTR, OUT, 4, 5)),
 	CALL(listxattrat, STR(1), UPTO(3, 4, XATTR_PAGES)), CALL(removexattrat, STR(1), STR(3)),
-	CALL(file_getattr, STR(1), OUTBUF(2, 3)), CALL(file_setattr, STR(1), INBUF(2, 3)),
+	CALL(file_getattr, STR(1), UPTO(2, 3, 1)), CALL(file_setattr, STR(1), INUPTO(2, 3, 1)),
 	CALL(cachestat, IN(1, 16), OUT(2, 40)),
 	EXEC(execve, STR(0), P(STRV, IN, 1, 0), P(STRV, IN, 2, 0)),
 	EXEC(execveat, STR(1), P(STRV, IN, 2, 0), P(STRV, IN, 3, 0)),
@@ -139,14 +140,14 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	/* mounts and the machine */
 	CALL(mount, STR(0), STR(1), STR(2), IN(4, 4096)), CALL(umount2, STR(0)),
 	CALL(pivot_root, STR(0), STR(1)), CALL(swapon, STR(0)), CALL(swapoff, STR(0)),
-	CALL(acct, STR(0)), CALL(open_tree, STR(1)), CALL(open_tree_attr, STR(1), INBUF(3, 4)),
+	CALL(acct, STR(0)), CALL(open_tree, STR(1)), CALL(open_tree_attr, STR(1), INUPTO(3, 4, 1)),
 	CALL(move_mount, STR(1), STR(3)), CALL(fsopen, STR(0)), CALL(fspick, STR(1)),
-	CALL(fsconfig, STR(2), BY_CALL), CALL(mount_setattr, STR(1), INBUF(3, 4)),
+	CALL(fsconfig, STR(2), BY_CALL), CALL(mount_setattr, STR(1), INUPTO(3, 4, 1)),
 	CALL(statmount, P(SIZED, IN, 0, 0), OUTBUF(1, 2)),
 	CALL(listmount, P(SIZED, IN, 0, 0), OUTVEC(1, 2, 8)),
 	CALL(listns, P(SIZED, IN, 0, 0), OUTVEC(1, 2, 8)),
 	CALL(quotactl, STR(1), BY_CALL), CALL(quotactl_fd, BY_CALL),
-	CALL(sethostname, INBUF(0, 1)), CALL(setdomainname, INBUF(0, 1)),
+	CALL(sethostname, INUPTO(0, 1, 1)), CALL(setdomainname, INUPTO(0, 1, 1)),
 	CALL(reboot, STR(3)), CALL(syslog, OUTBUF(1, 2)),
 	CALL(init_module, INBUF(0, 1), STR(2)), CALL(finit_module, STR(1)),
 	CALL(delete_module, STR(0)), CALL(kexec_load, P(SEGMENTS, IN, 2, 1)),
@@ -163,7 +164,7 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	CALL(futex_requeue, P(WAITV, OUT, 0, 15)),
 	CALL(nanosleep, IN(0, TIMESPEC), OUT(1, TIMESPEC)),
 	CALL(clock_nanosleep, IN(2, TIMESPEC), OUT(3, TIMESPEC)),
-	CALL(rt_sigpending, OUTBUF(0, 1)),
+	CALL(rt_sigpending, UPTO(0, 1, 1)),
 	CALL(rt_sigtimedwait, IN(0, 8), OUT(1, SIGINFO), IN(2, TIMESPEC)),
 	CALL(rt_sigqueueinfo, IN(2, SIGINFO)), CALL(rt_tgsigqueueinfo, IN(3, SIGINFO)),
 	CALL(pidfd_send_signal, IN(2, SIGINFO)),
@@ -217,11 +218,11 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	CALL(mq_timedsend, INBUF(1, 2), IN(4, TIMESPEC)),
 	CALL(mq_timedreceive, OUTBUF(1, 2), OUT(3, 4), IN(4, TIMESPEC)),
 	CALL(mq_notify, BY_CALL), CALL(mq_getsetattr, IN(1, MQ_ATTR), OUT(2, MQ_ATTR)),
-	CALL(add_key, STR(0), STR(1), INBUF(2, 3)), CALL(request_key, STR(0), STR(1), STR(2)),
+	CALL(add_key, STR(0), STR(1), INUPTO(2, 3, 257)), CALL(request_key, STR(0), STR(1), STR(2)),
 	CALL(keyctl, BY_CALL), CALL(seccomp, BY_CALL), CALL(bpf, BY_CALL),
 	CALL(perf_event_open, P(SIZED, OUT, 0, 4)), CALL(ptrace, BY_CALL),
-	CALL(landlock_create_ruleset, INBUF(0, 1)), CALL(landlock_add_rule, IN(2, 16)),
-	CALL(lsm_get_self_attr, OUTLENP(1, 2)), CALL(lsm_set_self_attr, INBUF(1, 2)),
+	CALL(landlock_create_ruleset, INUPTO(0, 1, 1)), CALL(landlock_add_rule, IN(2, 16)),
+	CALL(lsm_get_self_attr, OUTLENP(1, 2)), CALL(lsm_set_self_attr, INUPTO(1, 2, 16)),
 	CALL(lsm_list_modules, OUTLENP(0, 1)),
 
 	/* what another argument decides */

@@ -6,7 +6,7 @@
 #include "../core/core.h"
 #include "../core/sys.h"
 
-enum { UNKNOWN_BYTES = 4096 };
+enum { UNKNOWN_BYTES = 4096, LARGEST_HOLD = 64 << 20 };
 
 #define MAX_RW_BYTES 0x7ffff000ul /* the kernel transfers no more in one call */
 
@@ -39,15 +39,14 @@ void em_hold_end(struct em_hold *h)
 	em_hold_ready(h);
 	if (h->t)
 		em_hazard_pop(h->t, h->mark);
-	if (h->n)
-		em_stat_inc(syscalls_held);
 }
 
 void em_hold_range(struct em_hold *h, uintptr_t addr, size_t len, enum em_ptr_dir dir)
 {
 	int ret;
 
-	len = clip(len);
+	if (len > LARGEST_HOLD)
+		len = LARGEST_HOLD;
 	if (!addr || !len || h->err || addr + len < addr || !em_space_may_manage(addr, len))
 		return;
 	em_hazard_push(h->t, addr, len, h->sp);
@@ -144,7 +143,7 @@ bool em_hold_needed(const struct em_call *c, const long *arg)
 		if (a < EM_PAGE_SIZE)
 			continue;
 		if (p[i].how == EM_PTR_LEN_OF)
-			len = (size_t)(unsigned)arg[p[i].size & 7] * (p[i].size >> 4);
+			len = clip((size_t)(unsigned)arg[p[i].size & 7] * (p[i].size >> 4));
 		if (p[i].how > EM_PTR_STR || em_space_may_manage(a, len))
 			return true;
 	}

@@ -102,7 +102,7 @@ long em_transfer_process(struct em_regs *r, const struct em_call *c)
 
 		if (em_cursor_next(r, &to, l, most, &x) <= 0 ||
 		    em_cursor_next(r, &from, f, most, &y) <= 0)
-			return done ? (long)done : -EFAULT;
+			return done ? (long)done : em_transfer_whole(r, c, a);
 		x = l[0].iov_len < f[0].iov_len ? l[0].iov_len : f[0].iov_len;
 		l[0].iov_len = f[0].iov_len = x;
 		ret = piece(r, l, f, a[0] == em_sys_getpid());

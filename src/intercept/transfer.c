@@ -81,6 +81,8 @@ static long total_bytes(struct em_regs *r, uintptr_t v, long n, bool *managed)
 		while (k--) {
 			if ((ssize_t)some[k].iov_len < 0)
 				return -EINVAL;
+			if (some[k].iov_len > 0x7ffff000)
+				some[k].iov_len = 0x7ffff000;
 			sum += some[k].iov_len;
 			*managed |= em_space_may_manage((uintptr_t)some[k].iov_base, some[k].iov_len);
 		}
@@ -102,6 +104,8 @@ long em_transfer_whole(struct em_regs *r, const struct em_call *c, const long *a
 	if (!ret)
 		ret = em_syscall6(r->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	em_hold_end(&h);
+	if (h.n)
+		em_stat_inc(syscalls_held);
 	return ret;
 }
 
@@ -160,6 +164,8 @@ static long held_piece(const struct em_transfer *x, struct iovec *v, int n, size
 	if (!ret)
 		ret = call_piece(x, v, n, done);
 	em_hold_end(&h);
+	if (h.n)
+		em_stat_inc(syscalls_held);
 	return ret;
 }
 
@@ -308,7 +314,10 @@ static long through_our_memory(struct em_transfer *x)
 		return em_transfer_whole(x->r, &em_calls[x->r->nr], x->r->arg);
 	if (!x->out)
 		ret = copy(x, ours, x->total);
-	if (!ret)
+	/* Not all of it is there: which error comes first is the kernel's to say. */
+	if (ret)
+		ret = em_transfer_whole(x->r, &em_calls[x->r->nr], x->r->arg);
+	else
 		ret = call_with(x, ours, x->total);
 	/* Of a message that was cut off the kernel may tell the full length. */
 	if (ret > 0 && x->out) {

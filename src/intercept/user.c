@@ -29,7 +29,8 @@ static bool page_readable(struct em_thread *t, uintptr_t page)
 
 	if (r->page == page && r->epoch == now)
 		return true;
-	if (em_syscall4(SYS_rt_sigprocmask, NO_SUCH_HOW, page, NULL, 8) == -EFAULT)
+	/* Not its first bytes: a null pointer means no set at all. */
+	if (em_syscall4(SYS_rt_sigprocmask, NO_SUCH_HOW, page + 8, NULL, 8) == -EFAULT)
 		return false;
 	r->page = page;
 	r->epoch = now;
