@@ -3,6 +3,7 @@
  * Every patched system call of the program arrives here.  The common case, no pointer into managed
  * memory, costs a table look-up per pointer and goes straight on.
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
