@@ -74,8 +74,8 @@ struct extmem_event {
 struct extmem_policy_host {
 	size_t size; /* sizeof the engine's struct: fields past it are absent */
 
-	/* Zeroed memory that is never paged and never returned; NULL when the system has
-	   none left.  Counts against the budget.  Not for per-fault use. */
+	/* Zeroed memory that is never paged; it is freed when another policy takes the
+	   place of this one, or never.  NULL when the system has none left.  Counts against the budget.  Not for per-fault use. */
 	void *(*alloc)(size_t bytes);
 
 	/* The budget in pages at this moment; it may change while the program runs. */
