@@ -247,6 +247,7 @@ static size_t scan_victims(size_t want, extmem_page_t *out)
 	if (!s.n)
 		em_space_walk(0, from, &v);
 	host.scan_hand = s.hand;
+	em_stat_add(evict_scanned, s.n);
 	return s.n;
 }
 

@@ -168,6 +168,7 @@ static void put_engine(struct json *j)
 	COUNTER("background", evictions_background);
 	COUNTER("batches", evict_batches);
 	COUNTER("cancelled", evict_cancelled);
+	COUNTER("scanned", evict_scanned);
 	COUNTER("budget_overruns", budget_overruns);
 	close_group(j, '}');
 

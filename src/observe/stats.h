@@ -34,6 +34,7 @@
 	X(evictions_background)	\
 	X(evict_batches)	\
 	X(evict_cancelled)	\
+	X(evict_scanned)	\
 	X(shootdowns)		\
 	X(uffd_ioctls)		\
 	X(io_errors)		\

@@ -229,7 +229,11 @@ def test_policy_changes_and_takes_over_the_residents():
         for name in ('fifo', '2q,in=40', 'fifo,cluster=off', '2q'):
             good(m.pid, 'policy', name)
             assert stats(m.pid)['policy'] == name.split(',')[0]
+        before = stats(m.pid)['evictions']['scanned']
         good(m.pid, 'budget', '2M')
+        after = stats(m.pid)
+        assert after['resident_bytes'] <= 2 * MIB and after['pages']['out'] > 0, after
+        assert after['evictions']['scanned'] == before, 'the new policy does not know the pages'
         m.end()
 
 
