@@ -201,6 +201,22 @@ static int set_delivery(struct em_options *o, const char *value, char *why)
 	return 0;
 }
 
+static const char *const syscalls_names[] = {
+	[EM_SYSCALLS_AUTO] = "auto",
+	[EM_SYSCALLS_DISPATCH] = "dispatch",
+	[EM_SYSCALLS_PATCH] = "patch",
+};
+
+static int set_syscalls(struct em_options *o, const char *value, char *why)
+{
+	for (unsigned i = 0; i < sizeof(syscalls_names) / sizeof(syscalls_names[0]); i++)
+		if (!strcmp(value, syscalls_names[i])) {
+			o->syscalls = i;
+			return 0;
+		}
+	return em_options_fail(why, REASON_LEN, "not known; give auto, dispatch or patch");
+}
+
 static int set_min_map(struct em_options *o, const char *value, char *why)
 {
 	uint64_t bytes;
@@ -303,6 +319,7 @@ static const struct option_entry {
 	{"policy", "EXTMEM_POLICY", set_policy},
 	{"prefetch", "EXTMEM_PREFETCH", set_prefetch},
 	{"delivery", "EXTMEM_DELIVERY", set_delivery},
+	{"syscalls", "EXTMEM_SYSCALLS", set_syscalls},
 	{"min-map", "EXTMEM_MIN_MAP", set_min_map},
 	{"stats", "EXTMEM_STATS", set_stats},
 	{"stats-pid", "EXTMEM_STATS_PID", set_stats_pid},
@@ -478,6 +495,8 @@ int em_options_to_env(const struct em_options *o)
 		err = env_put_list("EXTMEM_PREFETCH", o->prefetch, o->prefetch_args);
 	if (!err)
 		err = env_put_delivery(o);
+	if (!err)
+		err = env_put("EXTMEM_SYSCALLS", syscalls_names[o->syscalls]);
 	if (!err)
 		err = env_put_number("EXTMEM_MIN_MAP", o->min_map_bytes, true);
 	if (!err)

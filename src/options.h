@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What is done where a system call cannot be patched: trap when needed, always, never. */
+enum em_syscalls { EM_SYSCALLS_AUTO = 0, EM_SYSCALLS_DISPATCH = 1, EM_SYSCALLS_PATCH = 2 };
 enum em_delivery { EM_DELIVERY_UPCALL = 0, EM_DELIVERY_THREAD = 1 };
 
 /* Kernel features that can be masked off to imitate older kernels: EXTMEM_MASK=move,wp,... */
@@ -36,6 +38,7 @@ struct em_options {
 	char prefetch_args[1024];
 	enum em_delivery delivery;
 	unsigned delivery_threads;   /* n=N, default 1 */
+	enum em_syscalls syscalls;   /* --syscalls / EXTMEM_SYSCALLS */
 	uint64_t min_map_bytes;	     /* default 1 MiB */
 	char stats_path[4096];	     /* "": none, "-": stderr */
 	long stats_pid;		     /* EXTMEM_STATS_PID: the process that writes stats_path itself;
@@ -59,7 +62,7 @@ int em_size_parse_percent(const char *text, uint64_t whole, uint64_t *bytes);
 uint64_t em_memory_available_bytes(void);
 
 /* Sets one option by its long name ("dram", "swap", "policy", "prefetch", "delivery",
-   "min-map", "stats", "verbose", "follow-exec", "mask").  In the values of swap, policy and prefetch
+   "syscalls", "min-map", "stats", "verbose", "follow-exec", "mask").  In the values of swap, policy and prefetch
    ",," is a comma that belongs to the path.  0, or -EINVAL with one line in err:
    what, where, what to do. */
 int em_options_set(struct em_options *o, const char *name, const char *value, char *err,

@@ -24,6 +24,8 @@ static const char help[] =
 	"                                        sequential (default), none   EXTMEM_PREFETCH\n"
 	"  --delivery upcall|thread[,n=N]        who serves a fault: the faulting thread\n"
 	"                                        (default) or N others        EXTMEM_DELIVERY\n"
+	"  --syscalls auto|dispatch|patch        calls that cannot be patched: trapped when there\n"
+	"                                        are any, all trapped, or left (default auto)\n"
 	"  --min-map SIZE                        smaller mappings stay unmanaged (default 1M)\n"
 	"                                                                     EXTMEM_MIN_MAP\n"
 	"  --stats FILE                          statistics as JSON at exit, - is stderr\n"
@@ -38,7 +40,8 @@ static const char help[] =
 static const struct option long_options[] = {
 	{"dram", required_argument, NULL, 'o'},	    {"swap", required_argument, NULL, 'o'},
 	{"policy", required_argument, NULL, 'o'},   {"prefetch", required_argument, NULL, 'o'},
-	{"delivery", required_argument, NULL, 'o'}, {"min-map", required_argument, NULL, 'o'},
+	{"delivery", required_argument, NULL, 'o'}, {"syscalls", required_argument, NULL, 'o'},
+	{"min-map", required_argument, NULL, 'o'},
 	{"stats", required_argument, NULL, 'o'},    {"verbose", no_argument, NULL, 'v'},
 	{"follow-exec", required_argument, NULL, 'o'},
 	{"help", no_argument, NULL, 'h'},	    {NULL, 0, NULL, 0},

@@ -13,6 +13,7 @@
 #include "../control/control.h"
 #include "../intercept/hook.h"
 #include "../intercept/signals.h"
+#include "../intercept/trap.h"
 #include "../policy/registry.h"
 #include "core.h"
 #include "meta.h"
@@ -150,6 +151,11 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 		snprintf(err, err_len, "no memory for the engine");
 		return -ENOMEM;
 	}
+	if (o->syscalls != EM_SYSCALLS_PATCH && em_trap_start() && o->syscalls != EM_SYSCALLS_AUTO) {
+		snprintf(err, err_len, "--syscalls dispatch: the kernel has no Syscall User "
+			 "Dispatch (Linux 5.11); give auto or patch");
+		return -ENOSYS;
+	}
 	ret = em_patch_all(&report, o->verbose ? log_patch : NULL, NULL);
 	if (ret) {
 		em_engine.active = false;
@@ -162,5 +168,9 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 			"extmem: budget %llu bytes, %u objects, %u of %u system-call sites patched\n",
 			(unsigned long long)o->dram_bytes, report.objects, report.sites_patched,
 			report.sites_found);
+	if (o->syscalls == EM_SYSCALLS_DISPATCH)
+		em_trap_want("asked for");
+	else if (report.missed)
+		em_trap_want("sites that could not be patched");
 	return 0;
 }

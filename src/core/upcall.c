@@ -110,18 +110,23 @@ __asm__(".text\n"
 	".size em_upcall_restorer, . - em_upcall_restorer\n");
 void em_upcall_restorer(void);
 
+int em_upcall_handle(int signo, void (*handler)(int, siginfo_t *, void *), uint64_t mask)
+{
+	struct kernel_sigaction sa = {
+		.handler = handler,
+		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG,
+		.restorer = em_upcall_restorer,
+		.mask = mask,
+	};
+
+	return (int)em_syscall4(SYS_rt_sigaction, signo, &sa, NULL, 8);
+}
+
 /* All signals stay blocked during an upcall: no handler of the program can run, and fault, while
    we own pages. */
 int em_upcall_install(void)
 {
-	struct kernel_sigaction sa = {
-		.handler = on_sigbus,
-		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG,
-		.restorer = em_upcall_restorer,
-		.mask = ~0ull,
-	};
-
-	return (int)em_syscall4(SYS_rt_sigaction, SIGBUS, &sa, NULL, 8);
+	return em_upcall_handle(SIGBUS, on_sigbus, ~0ull);
 }
 
 void em_upcall_thread_prepare(struct em_thread *t)

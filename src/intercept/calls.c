@@ -36,7 +36,7 @@ enum {
 const struct em_call em_calls[EM_CALL_MAX] = {
 	/* memory and processes: range operations, fork, signals, descriptors */
 	MAPPING(mmap), MAPPING(munmap), MAPPING(mremap), MAPPING(madvise), MAPPING(brk),
-	MAPPING(process_madvise), REMAPS(mprotect), REMAPS(pkey_mprotect), REMAPS(shmdt),
+	MAPPING(process_madvise), MAPPING(mprotect), MAPPING(pkey_mprotect), REMAPS(shmdt),
 	REMAPS(shmat), REMAPS(ftruncate), REMAPS(fallocate), REMAPS(remap_file_pages),
 	SPECIAL(mlock), SPECIAL(mlock2), SPECIAL(munlock), SPECIAL(mlockall),
 	SPECIAL(munlockall), SPECIAL(unshare), SPECIAL(setns), SPECIAL(vmsplice),

@@ -215,6 +215,7 @@ void em_choose(struct em_plan *plan, const struct em_elf *elf, struct em_site *s
 	look_before(&at);
 	if (is_sigreturn(&at)) {
 		site->why = "rt_sigreturn: unwinders know it by its bytes";
+		site->harmless = true;
 		return;
 	}
 	em_plan_cover(at.text, elf, site->vaddr, SHORT_REACH);

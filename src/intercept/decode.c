@@ -69,6 +69,101 @@ static bool rip_relative(const ZydisDecodedInstruction *insn)
 	       insn->raw.modrm.rm == 5 && insn->raw.disp.size == 32 && insn->address_width == 64;
 }
 
+static bool ends_here(const ZydisDecodedInstruction *insn)
+{
+	return insn->meta.category == ZYDIS_CATEGORY_UNCOND_BR ||
+	       insn->meta.category == ZYDIS_CATEGORY_RET || insn->mnemonic == ZYDIS_MNEMONIC_UD2 ||
+	       insn->mnemonic == ZYDIS_MNEMONIC_HLT || insn->mnemonic == ZYDIS_MNEMONIC_INT3;
+}
+
+/* A jump over the lock prefix, where there is one thread only, is as good as one to it. */
+static size_t without_prefix(const struct em_text *text, size_t off)
+{
+	return off && text->code[off - 1] == 0xf0 && !em_bit(text->start, off) ? off - 1 : off;
+}
+
+struct reach {
+	struct em_text *text;
+	const struct em_elf *elf;
+	size_t from, to;
+	bool again; /* something was found behind us */
+};
+
+static bool reach_at(struct reach *r, size_t off, size_t target)
+{
+	if (target < r->from || target >= r->to)
+		return true;
+	target = without_prefix(r->text, target);
+	if (!em_bit(r->text->start, target))
+		return false;
+	r->again |= target < off && !em_bit(r->text->reached, target);
+	em_bit_set(r->text->reached, target);
+	return true;
+}
+
+/*
+ * Switch statements: 32-bit distances from the table itself, whose address is taken here.
+ * The table ends where an entry does not lead to an instruction of this function; one place
+ * outside is allowed, the default's.
+ */
+static void reach_by_table(struct reach *r, size_t off, uint64_t table)
+{
+	const struct em_text *text = r->text;
+	uint64_t at = table;
+	const uint8_t *entry;
+	size_t outside = 0;
+
+	if (table % 4 || table - text->vaddr < text->bytes)
+		return;
+	while ((entry = em_elf_at(r->elf, at, 4)) != NULL) {
+		size_t target = table + branch_distance(entry + 4, 32) - text->vaddr;
+
+		at += 4;
+		if (target < r->from || target >= r->to) {
+			if (target >= text->bytes || (outside && target != outside))
+				return;
+			outside = target;
+			continue;
+		}
+		if (!em_bit(text->start, target))
+			return;
+		reach_at(r, off, target);
+	}
+}
+
+static bool reach_from(struct reach *r, size_t off, const ZydisDecodedInstruction *insn)
+{
+	const struct em_text *text = r->text;
+	size_t end = off + insn->length;
+
+	if (!ends_here(insn) && end < r->to)
+		em_bit_set(r->text->reached, end);
+	if (insn->mnemonic == ZYDIS_MNEMONIC_LEA && rip_relative(insn))
+		reach_by_table(r, off, text->vaddr + end + insn->raw.disp.value);
+	return !insn->raw.imm[0].is_relative ||
+	       reach_at(r, off, end + branch_distance(text->code + end, insn->raw.imm[0].size));
+}
+
+bool em_decode_reach(struct em_text *text, const struct em_elf *elf, size_t from, size_t to)
+{
+	struct reach r = { .text = text, .elf = elf, .from = from, .to = to, .again = true };
+	ZydisDecodedInstruction insn;
+	ZydisDecoder decoder;
+
+	decoder_init(&decoder);
+	em_bit_set(text->reached, from);
+	while (r.again) {
+		r.again = false;
+		for (size_t off = from; off < to; off += insn.length) {
+			if (!decode(text, off, &decoder, NULL, &insn))
+				return false;
+			if (em_bit(text->reached, off) && !reach_from(&r, off, &insn))
+				return false;
+		}
+	}
+	return true;
+}
+
 /* Categories whose effect does not depend on where they stand, operands aside. */
 static bool category_moves(const ZydisDecodedInstruction *insn)
 {

@@ -25,6 +25,13 @@ bool em_decode_insn(const struct em_text *text, size_t off, struct em_insn *insn
  */
 bool em_decode_span(struct em_text *text, size_t from, size_t to, bool *indirect);
 
+/*
+ * Marks what is reached in the decoded span from its first byte: by going on, by direct
+ * branches and by tables of jumps; data in the text is not.  False: a branch leads between two
+ * instructions.
+ */
+bool em_decode_reach(struct em_text *text, const struct em_elf *elf, size_t from, size_t to);
+
 /* Marks what any byte of [from, to) could mean as a branch with an 8-bit or a 32-bit distance. */
 void em_decode_guess_short(struct em_text *text, size_t from, size_t to);
 void em_decode_guess_long(struct em_text *to, const struct em_text *from);

@@ -18,6 +18,7 @@
 #include "signals.h"
 #include "special.h"
 #include "transfer.h"
+#include "trap.h"
 
 static long raw(const struct em_regs *r)
 {
@@ -89,9 +90,17 @@ static long hook_mmap(struct em_regs *r)
 		ret = range_call(&r->nr);
 
 	/* The dynamic linker maps the text of a library opened at run time. */
-	if (!em_is_err(ret) && (a[2] & PROT_EXEC) && (int)a[4] >= 0 &&
-	    (a[3] & (MAP_TYPE | MAP_ANONYMOUS)) == MAP_PRIVATE)
-		em_patch_mapping((void *)ret, (size_t)a[1], (int)a[2], (int)a[4], a[5]);
+	if (!em_is_err(ret) && (a[2] & PROT_EXEC))
+		em_exec_mapped((uintptr_t)ret, a);
+	return ret;
+}
+
+static long hook_mprotect(const struct em_regs *r)
+{
+	long ret = raw(r);
+
+	if (!ret && (r->arg[2] & PROT_EXEC))
+		em_exec_protected((uintptr_t)r->arg[0], (size_t)r->arg[1], (int)r->arg[2]);
 	return ret;
 }
 
@@ -102,6 +111,10 @@ static int special(struct em_regs *r)
 	switch (r->nr) {
 	case SYS_mmap:
 		r->ret = hook_mmap(r);
+		return EM_HOOK_DONE;
+	case SYS_mprotect:
+	case SYS_pkey_mprotect:
+		r->ret = hook_mprotect(r);
 		return EM_HOOK_DONE;
 	case SYS_munmap:
 	case SYS_mremap:
@@ -180,7 +193,7 @@ static int dispatch(struct em_regs *r, const struct em_call *c)
 	} else {
 		if (c->flags & EM_CALL_EXEC)
 			em_control_before_exec();
-		r->ret = call_with_pointers(r, c);
+		r->ret = em_trap_refuses(r) ? -EINVAL : call_with_pointers(r, c);
 		if (c->flags & EM_CALL_EXEC)
 			em_control_exec_failed();
 		if (r->ret == -EBUSY && is_registration(r) && release_registered(r))
@@ -237,7 +250,7 @@ static int on_managed_stack(struct em_regs *r, const struct em_call *c)
 	return action;
 }
 
-int em_hook_dispatch(struct em_regs *r)
+static int hook(struct em_regs *r)
 {
 	const struct em_call *c = call_of(r->nr);
 
@@ -249,4 +262,13 @@ int em_hook_dispatch(struct em_regs *r)
 	if (__builtin_expect(em_space_may_manage(r->rsp - HOOK_STACK_BYTES, HOOK_STACK_BYTES), 0))
 		return on_managed_stack(r, c);
 	return dispatch(r, c);
+}
+
+int em_hook_dispatch(struct em_regs *r)
+{
+	int action = hook(r);
+
+	if (__builtin_expect(action == EM_HOOK_RAW || em_trap_on, 0))
+		action = em_trap_after(r, action);
+	return action;
 }

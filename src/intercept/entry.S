@@ -36,17 +36,26 @@
 #define CFI_RA_FROM_PC .cfi_escape 0x16, 0x10, 8, 0x80, 0, ORIGIN_OPS
 #define CFI_SAVED(reg, offset) .cfi_escape 0x10, reg, 2, 0x73, offset
 
+/*
+ * em_hook_entry: from a trampoline, r11 its continuation.  em_trap_entry: from a site that is not
+ * patched, by way of a signal (trap.c), r11 the address behind the syscall.  The two differ in
+ * where an unwinder finds the caller.
+ */
+	.macro	HOOK_ENTRY name, trapped
 	.text
-	.globl	em_hook_entry
-	.hidden	em_hook_entry
-	.hidden	em_hook_dispatch
-	.type	em_hook_entry, @function
+	.globl	\name
+	.hidden	\name
+	.type	\name, @function
 	.balign	64
-em_hook_entry:
+\name:
 	.cfi_startproc
 	.cfi_signal_frame
 	.cfi_def_cfa %rsp, 0
+	.if	\trapped
+	.cfi_register %rip, %r11
+	.else
 	CFI_RA_FROM_R11
+	.endif
 	movq	%rsp, %rcx
 	.cfi_def_cfa_register %rcx
 	leaq	-(RED_ZONE + FRAME_BYTES)(%rsp), %rsp
@@ -66,7 +75,11 @@ em_hook_entry:
 	movq	%rsp, %rbx
 	.cfi_remember_state
 	.cfi_escape 0x0f, 4, 0x73, 0xc0, 0x00, 0x06	/* CFA = *(rbx + REGS_RSP) */
+	.if	\trapped
+	CFI_SAVED(16, REGS_CONT)
+	.else
 	.cfi_escape 0x16, 0x10, 9, 0x73, REGS_CONT, 0x06, ORIGIN_OPS
+	.endif
 	.cfi_escape 0x10, 3, 3, 0x73, 0xd8, 0x00	/* rbx at rbx + FRAME_RBX */
 	CFI_SAVED(0, REGS_NR)
 	CFI_SAVED(5, REGS_RDI)
@@ -86,22 +99,27 @@ em_hook_entry:
 	movq	REGS_R8(%rbx), %r8
 	movq	REGS_R9(%rbx), %r9
 	testl	%eax, %eax
-	jnz	.Lraw
+	jnz	.Lraw\@
 	movq	REGS_RET(%rbx), %rax
 	cmpq	$0, REGS_NEW_RSP(%rbx)
 	cmovneq	REGS_NEW_RSP(%rbx), %rcx
-	jmp	.Lleave
-.Lraw:
+	jmp	.Lleave\@
+.Lraw\@:
 	/* Nothing of this frame is needed any more: a vfork child may run over it. */
 	subq	$2, %r11
 	movq	REGS_NR(%rbx), %rax
-.Lleave:
+.Lleave\@:
 	movq	FRAME_RBX(%rbx), %rbx
 	.cfi_restore_state
 	movq	%rcx, %rsp
 	jmp	*%r11
 	.cfi_endproc
-	.size	em_hook_entry, . - em_hook_entry
+	.size	\name, . - \name
+	.endm
+
+	.hidden	em_hook_dispatch
+	HOOK_ENTRY em_hook_entry, 0
+	HOOK_ENTRY em_trap_entry, 1
 
 /*
  * long em_call_saving_vectors(long (*fn)(void *), void *arg): calls fn with the caller's

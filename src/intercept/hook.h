@@ -44,13 +44,14 @@ struct em_patch_report {
 	unsigned objects;
 	unsigned sites_found, sites_patched;
 	unsigned unpatched; /* sites left as they are, each reported through the callback */
+	unsigned missed;    /* of these, what may pass pointers: all but rt_sigreturn */
 };
 
 /* One line per site that could not be patched and one per object; may be NULL. */
 typedef void (*em_patch_log_fn)(void *arg, const char *object, uint64_t vaddr, const char *what);
 
 /*
- * Patches every executable object that is loaded now, except the vDSO and the
+ * Patches every executable object that is loaded now, except the
  * object that contains em_hook_entry.  Ordinary context, at start, once: no other thread
  * should be inside a system call yet, for its way back may lead over rewritten bytes.
  * 0 or -errno; -ENOSYS: nothing could be patched at all; -EALREADY: second call.
@@ -61,10 +62,12 @@ int em_patch_all(struct em_patch_report *report, em_patch_log_fn log, void *arg)
  * Patches one freshly mapped executable file mapping (dlopen: the dynamic linker's
  * own mmap(PROT_EXEC) has just returned and nobody runs this code yet).  Called from the hook:
  * no libc.  MAP_PRIVATE only: the caller checks, or the file itself would be written to.
- * fd is the file, off its offset, prot the protection to leave it with.
+ * fd is the file, off its offset, prot the protection to leave it with.  What could not be
+ * examined counts as one site missed.  path: for the log, which may be NULL.
  * Returns the number of sites patched or -errno.
  */
-int em_patch_mapping(void *addr, size_t len, int prot, int fd, int64_t off);
+int em_patch_mapping(void *addr, size_t len, int prot, int fd, int64_t off,
+		     struct em_patch_report *report, em_patch_log_fn log, const char *path);
 
 /* In the child of a fork, before it maps anything: another thread may have been patching. [sigsafe] */
 void em_patch_fork_child(void);

@@ -160,10 +160,31 @@ unsigned em_patch_write(struct em_plan *plan, uint64_t bias, const struct em_tex
 	return patched;
 }
 
+void em_patch_count(const struct em_plan *plan, unsigned patched, struct em_patch_report *report,
+		    em_patch_log_fn log, void *arg, const char *path)
+{
+	report->objects++;
+	report->sites_found += plan->sites;
+	report->sites_patched += patched;
+	report->unpatched += plan->sites - patched;
+	for (unsigned i = 0; i < plan->sites; i++) {
+		const struct em_site *site = &plan->site[i];
+
+		if (site->kind != EM_SITE_LEFT)
+			continue;
+		report->missed += !site->harmless;
+		if (log)
+			log(arg, path, site->vaddr, site->why);
+	}
+}
+
 struct mapping {
 	uint64_t addr, bytes;
 	int prot, fd;
 	int64_t off;
+	struct em_patch_report *report;
+	em_patch_log_fn log;
+	const char *path;
 };
 
 /* The executable segment that this mapping is of; sets the bias. */
@@ -191,7 +212,7 @@ static int patch_segment(struct em_elf *elf, const struct mapping *map)
 	int ret;
 
 	if (!ph)
-		return 0;
+		return -ENOEXEC;
 	ret = em_plan_object(&plan, elf, ph->p_vaddr, ph->p_vaddr + ph->p_filesz);
 	if (!ret && plan.sites) {
 		em_tramp_lock(&saved_mask);
@@ -202,6 +223,8 @@ static int patch_segment(struct em_elf *elf, const struct mapping *map)
 			if (plan.text[i].vaddr == ph->p_vaddr)
 				ret = em_patch_write(&plan, elf->bias, &plan.text[i], map->prot);
 	}
+	if (ret >= 0)
+		em_patch_count(&plan, ret, map->report, map->log, NULL, map->path);
 	em_plan_free(&plan);
 	return ret;
 }
@@ -212,31 +235,39 @@ static long patch_mapping(void *arg)
 	struct em_elf elf;
 	long ret;
 
-	ret = em_elf_from_fd(&elf, "", map->fd);
+	ret = em_elf_from_fd(&elf, map->path, map->fd);
 	if (ret)
-		return ret == -ENOEXEC ? 0 : ret;
+		return ret;
 	ret = patch_segment(&elf, map);
 	em_elf_close(&elf);
 	return ret;
 }
 
-int em_patch_mapping(void *addr, size_t len, int prot, int fd, int64_t off)
+/* Behind the end of the file there is nothing to read but SIGBUS. */
+static long readable(const struct mapping *map, size_t len)
 {
-	struct mapping map = { (uint64_t)addr, (len + PAGE_MASK) & ~PAGE_MASK, prot, fd, off };
 	struct stat st;
-	long ret;
+	long ret = em_syscall2(SYS_fstat, map->fd, &st);
 
-	if (!(prot & PROT_EXEC) || !(prot & PROT_READ))
-		return 0;
-	ret = em_syscall2(SYS_fstat, fd, &st);
 	if (ret)
 		return ret;
-	/* Behind the end of the file there is nothing to read but SIGBUS. */
-	if (!S_ISREG(st.st_mode) || off >= st.st_size)
+	if (!S_ISREG(st.st_mode) || !(map->prot & PROT_READ))
+		return -EACCES;
+	if (map->off >= st.st_size)
 		return 0;
-	if (len > (uint64_t)(st.st_size - off))
-		len = st.st_size - off;
-	if (!em_plan_has_syscall(addr, len))
-		return 0;
-	return em_call_saving_vectors(patch_mapping, &map);
+	return len > (uint64_t)(st.st_size - map->off) ? st.st_size - map->off : (long)len;
+}
+
+int em_patch_mapping(void *addr, size_t len, int prot, int fd, int64_t off,
+		     struct em_patch_report *report, em_patch_log_fn log, const char *path)
+{
+	struct mapping map = { (uint64_t)addr, (len + PAGE_MASK) & ~PAGE_MASK, prot, fd, off,
+			       report, log, path };
+	long ret = readable(&map, len);
+
+	if (ret > 0)
+		ret = em_plan_has_syscall(addr, ret) ? em_call_saving_vectors(patch_mapping, &map)
+						     : 0;
+	report->missed += ret < 0;
+	return ret;
 }

@@ -124,15 +124,10 @@ static void tell(const struct object *obj, struct em_patch_report *report, em_pa
 	const struct em_plan *plan = &obj->plan;
 	char line[96];
 
-	report->objects++;
-	report->sites_found += plan->sites;
-	report->sites_patched += obj->patched;
-	report->unpatched += plan->sites - obj->patched;
+	em_patch_count(plan, obj->patched, report, log, arg, obj->path);
+	report->missed += obj->err != 0;
 	if (!log)
 		return;
-	for (unsigned i = 0; i < plan->sites; i++)
-		if (plan->site[i].kind == EM_SITE_LEFT)
-			log(arg, obj->path, plan->site[i].vaddr, plan->site[i].why);
 	if (obj->err)
 		snprintf(line, sizeof(line), "not examined: %s", strerror(-obj->err));
 	else

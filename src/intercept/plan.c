@@ -53,7 +53,7 @@ static bool text_open(struct em_text *text)
 	size_t words = text->bytes / 64 + 1;
 	uint64_t *map;
 
-	text->map_bytes = 4 * words * 8;
+	text->map_bytes = 5 * words * 8;
 	map = scratch(text->map_bytes);
 	if (!map)
 		return false;
@@ -61,6 +61,7 @@ static bool text_open(struct em_text *text)
 	text->decoded = map + words;
 	text->target = map + 2 * words;
 	text->used = map + 3 * words;
+	text->reached = map + 4 * words;
 	return true;
 }
 
@@ -98,8 +99,39 @@ struct enclosing {
 	struct em_elf_func func;
 	bool opaque;
 	bool data;	 /* not code at all */
+	bool decoded;
 	const char *why; /* set if what was decoded cannot be trusted */
 };
+
+/* A gap between functions that have unwind information belongs to the one before it, which
+   may run into it (clone does): where that begins. */
+static uint64_t begin_of(const struct em_text *text, const struct em_elf *elf,
+			 const struct em_elf_func *func)
+{
+	struct em_elf_func before;
+
+	if (!func->has_fde && func->lo > text->vaddr &&
+	    em_elf_func_at(elf, func->lo - 1, text->vaddr, text->vaddr + text->bytes, &before) &&
+	    before.has_fde && before.hi == func->lo)
+		return before.lo;
+	return func->lo;
+}
+
+static void decode_enclosing(struct em_text *text, const struct em_elf *elf, struct enclosing *enc)
+{
+	uint64_t lo = begin_of(text, elf, &enc->func);
+	size_t from = lo - text->vaddr, to = enc->func.hi - text->vaddr;
+	bool indirect = false;
+
+	enc->decoded = em_decode_span(text, from, to, &indirect);
+	if (!enc->decoded)
+		enc->why = "the code around it does not decode";
+	else if (!enc->func.has_fde && lo == enc->func.lo)
+		enc->why = "no unwind information: it could be data";
+	else if (!em_decode_reach(text, elf, from, to))
+		enc->why = "a jump leads into the middle of an instruction";
+	enc->opaque = indirect || enc->func.lsda;
+}
 
 static void enclose(struct em_text *text, struct em_elf *elf, uint64_t vaddr,
 		    struct enclosing *enc)
@@ -107,9 +139,9 @@ static void enclose(struct em_text *text, struct em_elf *elf, uint64_t vaddr,
 	uint64_t end = text->vaddr + text->bytes;
 	enum em_elf_where where = EM_ELF_CODE;
 	struct em_elf_func *func = &enc->func;
-	bool indirect = false;
 
 	enc->why = NULL;
+	enc->decoded = false;
 	em_elf_func_at(elf, vaddr, text->vaddr, end, func);
 	if (!func->has_fde)
 		where = em_elf_cut_to_section(elf, vaddr, &func->lo, &func->hi);
@@ -120,9 +152,47 @@ static void enclose(struct em_text *text, struct em_elf *elf, uint64_t vaddr,
 		enc->why = "rt_sigreturn: unwinders know it by its bytes";
 	else if (where == EM_ELF_UNKNOWN)
 		enc->why = "no function bounds: neither unwind information nor section headers";
-	else if (!em_decode_span(text, func->lo - text->vaddr, func->hi - text->vaddr, &indirect))
-		enc->why = "the code around it does not decode";
-	enc->opaque = indirect || func->lsda;
+	else
+		decode_enclosing(text, elf, enc);
+}
+
+/*
+ * Where nothing decodes, most pairs 0f 05 are tables or parts of other instructions.  A
+ * system call has its number put into eax, nearly always just before.
+ */
+static bool looks_like_data(const struct em_text *text, size_t off)
+{
+	const uint8_t *p = text->code;
+
+	for (size_t i = off > 24 ? off - 24 : 0; i + 5 <= off; i++) {
+		if (p[i] == 0xb8 && p[i + 2] < 2 && !p[i + 3] && !p[i + 4])
+			return false; /* mov $number, %eax */
+		if (p[i] == 0xc7 && p[i + 1] == 0xc0 && p[i + 3] < 2 && !p[i + 4])
+			return false; /* mov $number, %rax */
+	}
+	for (size_t i = off > 24 ? off - 24 : 0; i + 2 <= off; i++)
+		if ((p[i] == 0x89 && (p[i + 1] & 0xc7) == 0xc0) ||
+		    (p[i] == 0x8b && (p[i + 1] & 0xf8) == 0xc0) ||
+		    (p[i] == 0x31 && p[i + 1] == 0xc0))
+			return false; /* mov or xor of registers to eax */
+	return true;
+}
+
+static void judge(const struct em_text *text, const struct enclosing *enc, size_t off,
+		  struct em_site *site)
+{
+	site->vaddr = text->vaddr + off;
+	site->why = enc->why;
+	site->opaque = enc->opaque;
+	site->func_lo = enc->func.lo;
+	site->func_hi = enc->func.hi;
+	site->harmless = enc->func.signal_frame;
+	if (!site->why && !em_bit(text->reached, off))
+		site->why = "not seen to be reached: it could be data";
+	if (site->why && !enc->decoded && !site->harmless && looks_like_data(text, off)) {
+		site->why = "looks like data";
+		site->harmless = true;
+	}
 }
 
 /* Returns the number of sites that may be patched. */
@@ -138,15 +208,11 @@ static unsigned find_sites(struct em_plan *plan, struct em_text *text, struct em
 
 		if (vaddr < enc.func.lo || vaddr >= enc.func.hi)
 			enclose(text, elf, vaddr, &enc);
-		if (enc.data || (!enc.why && !em_bit(text->start, off)))
+		if (enc.data || (enc.decoded && !em_bit(text->start, off)))
 			continue; /* a constant, or the inside of another instruction */
-		site->vaddr = vaddr;
-		site->why = enc.why;
-		site->opaque = enc.opaque;
-		site->func_lo = enc.func.lo;
-		site->func_hi = enc.func.hi;
+		judge(text, &enc, off, site);
 		plan->sites++;
-		sure += !enc.why;
+		sure += !site->why;
 	}
 	return sure;
 }

@@ -17,6 +17,7 @@ struct em_text {
 	uint64_t *decoded;	/* inside a function decoded without doubt */
 	uint64_t *target;	/* a direct branch may go here */
 	uint64_t *used;		/* belongs to a window or a relay already */
+	uint64_t *reached;	/* control comes here from the beginning of the function */
 	size_t map_bytes;
 };
 
@@ -45,6 +46,7 @@ struct em_site {
 	   moved bytes, that is the window without the syscall.  0: none. */
 	uint8_t fix_at, fix_end;
 	bool returns;		/* the relocated instructions end in a ret */
+	bool harmless;		/* left as it is, but it passes no pointer: rt_sigreturn */
 	bool opaque;		/* its function has entries that no direct branch shows */
 	uint64_t func_lo, func_hi;
 	uint64_t slot;		/* address of its trampoline, once that is written */

@@ -12,6 +12,7 @@
 #include "hold.h"
 #include "signals.h"
 #include "special.h"
+#include "trap.h"
 
 #define EBADF_ERR (-9)
 #define EINVAL_ERR (-22)
@@ -89,6 +90,7 @@ static long fork_like(struct em_regs *r, uint64_t flags)
 		if (flags & CLEAR_SIGHAND)
 			em_signals_clear();
 		em_patch_fork_child();
+		em_trap_fork_child();
 		r->new_rsp = clone_stack(r);
 	}
 	return ret;

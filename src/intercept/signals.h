@@ -32,6 +32,8 @@ void em_signals_sigaltstack(struct em_regs *regs);
 /* A signal set without ours, which have to stay unblocked: for calls that install a mask. */
 uint64_t em_signals_without_ours(uint64_t set);
 
+/* upcall.c: installs a handler of ours, which runs on the alternate stack. */
+int em_upcall_handle(int signo, void (*handler)(int, siginfo_t *, void *), uint64_t mask);
 /* upcall.c: back to our own alternate stack. */
 void em_upcall_use_own_stack(struct em_thread *t, stack_t *ss);
 

@@ -177,6 +177,7 @@ static void put_engine(struct json *j)
 	COUNTER("uffd_ioctls", uffd_ioctls);
 	COUNTER("syscalls_hooked", syscalls_hooked);
 	COUNTER("syscalls_held", syscalls_held);
+	COUNTER("syscalls_trapped", syscalls_trapped);
 	COUNTER("forks", forks);
 	close_group(j, '}');
 }

@@ -41,6 +41,7 @@
 	X(budget_overruns)	\
 	X(syscalls_hooked)	\
 	X(syscalls_held)	\
+	X(syscalls_trapped)	\
 	X(forks)
 
 struct em_stats {

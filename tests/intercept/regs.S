@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * long regs_check(void): one hooked getppid with every register and the red zone filled;
- * returns 0 or the number of what did not come back.  The site lies in the test program.
+ * returns 0 or the number of what did not come back.  REGS_STUCK: with a site that leaves no room
+ * for a jump.
  */
 	.text
 	.globl	regs_check
@@ -46,7 +47,17 @@ regs_check:
 	.globl	regs_site
 regs_site:
 	movl	$110, %eax	/* getppid */
+#ifdef REGS_STUCK
+	jmp	1f
+	FAR
+	jmp	2f
+1:	syscall
+2:	jmp	3f
+	FAR
+3:
+#else
 	syscall
+#endif
 	movq	%rax, regs_result(%rip)
 	.set	i, 101
 	.irp	r, ebx, ebp, r12d, r13d, r14d, r15d, edi, esi, edx, r8d, r9d, r10d
@@ -93,6 +104,7 @@ regs_site:
 	.bss
 	.balign	8
 	.globl	regs_result
+	.protected regs_result
 regs_result:
 	.zero	8
 

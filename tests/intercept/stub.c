@@ -26,6 +26,7 @@ EXPORT void stub_area(uint64_t *lo, uint64_t *hi)
 
 int em_hook_dispatch(struct em_regs *regs)
 {
+	struct em_patch_report report = { 0 };
 	const long *a = regs->arg;
 	int n;
 
@@ -40,8 +41,9 @@ int em_hook_dispatch(struct em_regs *regs)
 		em_patch_fork_child();
 	if (regs->nr == SYS_mmap && (a[3] & MAP_PRIVATE) && (a[2] & PROT_EXEC) && (int)a[4] >= 0 &&
 	    !em_is_err(regs->ret)) {
-		n = em_patch_mapping((void *)regs->ret, a[1], a[2], a[4], a[5]);
-		if (n)
+		n = em_patch_mapping((void *)regs->ret, a[1], a[2], a[4], a[5], &report,
+				     NULL, "");
+		if (n > 0)
 			stub_last_mapping = n;
 	}
 	return EM_HOOK_DONE;
