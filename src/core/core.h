@@ -405,7 +405,7 @@ int em_host_switch(const struct extmem_policy_ops *ops, const char *args, char *
 void em_event(uintptr_t addr, enum extmem_event_kind kind, uint32_t info);
 size_t em_host_victims(size_t want, extmem_page_t *out);
 /* Asks the prefetcher, at most EM_PREFETCH_RANGES ranges into out.  hit: as struct extmem_fault. [engine] */
-#define EM_PREFETCH_RANGES 8u
+#define EM_PREFETCH_RANGES 32u
 size_t em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_t addr,
 			uint32_t npages, bool write, bool hit, struct extmem_range *out);
 /* Hands the n ranges to the service. [engine] */
@@ -449,11 +449,14 @@ static inline uint32_t em_stage_pos(uint32_t frame)
 {
 	return frame % EM_CHUNK_FRAMES;
 }
+uint32_t em_stage_frame(const struct em_chunk *c, uint32_t pos);
 /* Gives back n frames of a chunk. [engine, owner of those pages] */
 void em_stage_put(struct em_chunk *c, uint32_t n);
-/* Service: starts reading [first, first + n) as far as it is SWAPPED; *chunk gets the read to
-   submit.  Returns pages consumed from the range (0: no frame free). */
+/* Service: starts a chunk with [first, first + n) as far as it is SWAPPED; *chunk gets the reads to submit.
+   Returns pages consumed from the range (0: no frame free). */
 uint32_t em_stage_start(extmem_page_t first, uint32_t n, struct em_chunk **chunk);
+/* Adds what follows near by, before the reads are submitted.  Pages consumed, 0: it has no place there. */
+uint32_t em_stage_add(struct em_chunk *c, extmem_page_t first, uint32_t n);
 void em_stage_finish(struct em_chunk *c);
 /* A STAGED page (LOCKED by the caller, word w) gives its frame back; its slot in *slot. */
 void em_stage_discard(em_word_t w, em_slot_t *slot);

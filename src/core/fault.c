@@ -273,98 +273,147 @@ static void publish_staged(struct site *s, struct em_chunk *c, uint32_t pos, uin
 	}
 }
 
-static enum em_fault_result map_staged(struct site *s, em_word_t w)
+/* Maps the run that begins with the page at s, which is ours, from frame pos on: all of it writable, or the
+   first page only if it is written. */
+static uint32_t map_staged_run(struct site *s, struct em_chunk *c, uint32_t pos, bool writable,
+			       int *err)
 {
-	uint32_t frame = em_word_slot(w), pos = em_stage_pos(frame), n, nw, done = 0, done2 = 0;
-	struct extmem_range range[EM_PREFETCH_RANGES];
-	struct em_chunk *c = em_stage_chunk(frame);
-	size_t nrange;
-	const char *src;
-	int ret;
+	/* The chunk is looked at only now: a smaller budget takes chunks away, and a larger one brings others. */
+	uint32_t frame = em_stage_frame(c, pos), done = 0, done2 = 0;
+	uint32_t n = claim_staged(s, frame, c->n - pos), nw = writable ? n : s->write;
+	const char *src = c->frame + pos * EM_PAGE_SIZE;
 
-	if (!em_word_take(s->wp, &w, EM_FILLING))
-		return EM_FAULT_DONE;
-	/* Not before: a smaller budget takes chunks away, and a larger one brings others. */
-	src = c->frame + pos * EM_PAGE_SIZE;
-	n = claim_staged(s, frame, c->n - pos);
 	em_charge(s->t, n);
-	/* Who has been writing page after page gets the whole run writable; one write gets one page. */
-	nw = !wp_available() || s->t->rmw ? n : s->write;
-	if (s->t->rmw)
-		s->t->rmw--; /* now and then a protected run asks whether it is still so */
-	ret = nw ? em_uffd_copy(s->addr, src, nw, false, &done) : 0;
-	if (!ret && n > nw)
-		ret = em_uffd_copy(s->addr + nw * EM_PAGE_SIZE, src + nw * EM_PAGE_SIZE, n - nw, true,
-				   &done2);
-	if (ret == -EEXIST)
+	*err = nw ? em_uffd_copy(s->addr, src, nw, false, &done) : 0;
+	if (!*err && n > nw)
+		*err = em_uffd_copy(s->addr + nw * EM_PAGE_SIZE, src + nw * EM_PAGE_SIZE, n - nw,
+				    true, &done2);
+	if (*err == -EEXIST)
 		em_panic("extmem: a page that is in the store is mapped as well\n");
 	publish_staged(s, c, pos, 0, done, false);
 	publish_staged(s, c, pos, nw, nw + done2, true);
 	for (uint32_t i = 0; i < n; i++)
 		if (i >= (i < nw ? done : nw + done2))
 			em_word_release(s->wp + i, EM_STAGED, frame + i, 0, 0);
-	done += done2;
-	em_uncharge(n - done);
-	if (!done)
-		return fill_error(ret);
+	em_uncharge(n - done - done2);
+	return done + done2;
+}
+
+/* What else waits in the chunk: another run costs less here than the fault that it would take.  The chunk, and
+   the block that all its pages are in, stay as long as frames of it have not been given back. */
+static uint32_t map_staged_rest(const struct site *s, struct em_chunk *c, bool writable)
+{
+	uint32_t total = 0, done;
+	int err = 0;
+
+	for (uint32_t pos = 0; pos < c->n && !err; pos++) {
+		struct site r = *s;
+		em_word_t w;
+
+		r.addr = c->base + pos * EM_PAGE_SIZE;
+		r.wp = &s->b->word[(r.addr >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
+		r.write = false;
+		w = em_word_load(r.wp);
+		if (!em_word_is_free(w) || em_word_state(w) != EM_STAGED ||
+		    em_word_slot(w) != em_stage_frame(c, pos) || !em_word_take(r.wp, &w, EM_FILLING))
+			continue;
+		done = map_staged_run(&r, c, pos, writable, &err);
+		total += done;
+		pos += done ? done - 1 : 0;
+	}
+	return total;
+}
+
+static enum em_fault_result map_staged(struct site *s, em_word_t w)
+{
+	struct em_chunk *c = em_stage_chunk(em_word_slot(w));
+	struct extmem_range range[EM_PREFETCH_RANGES];
+	/* Who has been writing page after page gets everything writable; one write gets one page. */
+	bool writable = !wp_available() || s->t->rmw;
+	uint32_t pos = em_stage_pos(em_word_slot(w)), run, done;
+	size_t nrange;
+	int err;
+
+	if (!em_word_take(s->wp, &w, EM_FILLING))
+		return EM_FAULT_DONE;
+	if (s->t->rmw)
+		s->t->rmw--; /* now and then a protected run asks whether it is still so */
+	run = map_staged_run(s, c, pos, writable, &err);
+	if (!run)
+		return fill_error(err);
+	done = run + map_staged_rest(s, c, writable);
 	em_stage_put(c, done);
 	em_stat_inc(faults_prefetch_hit);
 	em_stat_add(prefetched_used, done);
 	em_stat_add(pages_in, done);
 	region_inc(s, faults_prefetch_hit);
 	__atomic_fetch_add(&s->r->stats.pages_in, done, __ATOMIC_RELAXED);
-	nrange = em_host_prefetch(s->t, s->r, s->addr, done, s->write, true, range);
+	nrange = em_host_prefetch(s->t, s->r, s->addr, run, s->write, true, range);
 	em_host_prefetch_queue(range, nrange);
 	return EM_FAULT_DONE;
 }
 
 /* ---- write protection --------------------------------------------------------------------- */
 
-/* The clean pages behind the one that is written, if the thread writes one after the other: 2, 4 ... 16. */
-static uint32_t claim_clean(struct site *s, em_slot_t *slot)
+/* How many pages to unprotect at once if the thread writes one after the other, pages that are writable
+   already in between: 2, 4 ... 16. */
+static uint32_t upgrade_run(struct site *s)
 {
 	struct em_run *run = &s->t->upgrade;
-	uint32_t left = EM_BLOCK_PAGES - (uint32_t)(s->wp - s->b->word), n = 1, max = 1;
+	bool onward = s->addr - run->next <= UPGRADE_RUN_MAX * EM_PAGE_SIZE;
 
-	if (run->next == s->addr)
-		max = run->pages * 2 < UPGRADE_RUN_MAX ? run->pages * 2 : UPGRADE_RUN_MAX;
+	if (!onward)
+		run->pages = 1;
+	else if (run->pages < UPGRADE_RUN_MAX)
+		run->pages *= 2;
+	else
+		s->t->rmw = RMW_RUNS;
+	return run->pages;
+}
+
+/* Takes the pages behind the one that is written: clean ones, and dirty ones that were protected
+   because they lay between victims. */
+static uint32_t claim_protected(struct site *s, em_slot_t *slot)
+{
+	uint32_t left = EM_BLOCK_PAGES - (uint32_t)(s->wp - s->b->word), n = 1;
+	uint32_t max = upgrade_run(s);
+
 	if (max > left)
 		max = left;
 	for (; n < max; n++) {
 		em_word_t w = em_word_load(s->wp + n);
+		enum em_state st = em_word_state(w);
 
-		if (!em_word_is_free(w) || em_word_state(w) != EM_CLEAN)
+		if (!em_word_is_free(w) || (st != EM_CLEAN && st != EM_DIRTY))
 			break;
-		slot[n] = em_word_slot(w);
+		slot[n] = st == EM_CLEAN ? em_word_slot(w) : EM_SLOT_NONE;
 		if (!em_word_take_slot(s->wp + n, &w, EM_UPGRADE, EM_SLOT_NONE))
 			break;
 	}
-	run->next = s->addr + n * EM_PAGE_SIZE;
-	run->pages = n;
-	if (n >= UPGRADE_RUN_MAX / 2)
-		s->t->rmw = RMW_RUNS;
+	s->t->upgrade.next = s->addr + n * EM_PAGE_SIZE;
 	return n;
 }
 
 /* The pages are ours (UPGRADE) until the protection is really gone: were they DIRTY before, reclaim
-   could protect and write them again, and a late lift would let a write slip past the copy. */
+   could protect and write them again, and a late lift would let a write slip past the copy.  A page stolen
+   from WRITEBACK stays alone: its slot is reclaim's to give back. */
 static enum em_fault_result upgrade(struct site *s, em_word_t w)
 {
 	enum em_state from = em_word_state(w);
-	em_slot_t slot[UPGRADE_RUN_MAX] = { em_word_slot(w) };
+	em_slot_t slot[UPGRADE_RUN_MAX] = { from == EM_CLEAN ? em_word_slot(w) : EM_SLOT_NONE };
 	uint32_t n = 1;
 	int ret;
 
 	if (!em_word_take_slot(s->wp, &w, EM_UPGRADE, EM_SLOT_NONE))
 		return EM_FAULT_DONE;
-	if (from == EM_CLEAN)
-		n = claim_clean(s, slot);
+	if (from != EM_WRITEBACK)
+		n = claim_protected(s, slot);
 	ret = em_uffd_protect(s->addr, n * EM_PAGE_SIZE, false);
 	for (uint32_t i = 0; i < n; i++) {
 		/* Refused: perhaps protected still. */
 		em_word_release(s->wp + i, EM_DIRTY, EM_SLOT_NONE, EM_W_MAYBE_WP,
 				ret ? EM_W_MAYBE_WP : 0);
-		if (from == EM_CLEAN)
+		if (slot[i] != EM_SLOT_NONE)
 			em_slots_free(em_engine.store, slot[i]);
 		em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_WRITE, 0);
 	}

@@ -15,7 +15,7 @@
 #include "meta.h"
 #include "sys.h"
 
-enum { BATCHES = 4, QUEUE = 128, IOQ_DEPTH = 128, IDLE_US = 100000, REAP_US = 1000 };
+enum { BATCHES = 4, QUEUE = 512, IOQ_DEPTH = 128, IDLE_US = 100000, REAP_US = 1000 };
 
 static struct {
 	uint32_t state; /* 0 none, 1 starting or running, 2 cannot be had */
@@ -69,6 +69,27 @@ static bool room_for(uint32_t n)
 	return em_ioq_inflight(sv.ioq) + n <= IOQ_DEPTH;
 }
 
+static void consume(uint32_t n)
+{
+	if (n > sv.current.npages)
+		n = sv.current.npages;
+	sv.current.first += n;
+	sv.current.npages -= n;
+}
+
+/* Neighbouring ranges, as of a stride, share a chunk and mostly a read. */
+static void add_neighbours(struct em_chunk *c)
+{
+	uint32_t used;
+
+	while (sv.current.npages || pop_range()) {
+		used = em_stage_add(c, sv.current.first, sv.current.npages);
+		if (!used)
+			return;
+		consume(used);
+	}
+}
+
 static bool start_prefetch(void)
 {
 	bool progress = false;
@@ -85,15 +106,13 @@ static bool start_prefetch(void)
 			sv.current.npages = 0;
 			break;
 		}
-		if (used > sv.current.npages)
-			used = sv.current.npages;
-		sv.current.first += used;
-		sv.current.npages -= used;
-		if (c) {
-			for (uint32_t i = 0, nio = c->nio; i < nio; i++)
-				submit(&c->io[i]);
-			progress = true;
-		}
+		consume(used);
+		if (!c)
+			continue;
+		add_neighbours(c);
+		for (uint32_t i = 0, nio = c->nio; i < nio; i++)
+			submit(&c->io[i]);
+		progress = true;
 	}
 	return progress;
 }

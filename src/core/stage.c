@@ -65,7 +65,7 @@ struct em_chunk *em_stage_chunk(uint32_t frame)
 	return &stage.chunk[frame / EM_CHUNK_FRAMES];
 }
 
-static uint32_t frame_index(const struct em_chunk *c, uint32_t pos)
+uint32_t em_stage_frame(const struct em_chunk *c, uint32_t pos)
 {
 	return (uint32_t)(c - stage.chunk) * EM_CHUNK_FRAMES + pos;
 }
@@ -88,7 +88,7 @@ static void reclaim_chunk(struct em_chunk *c)
 			continue;
 		w = em_word_load(wp);
 		if (!em_word_is_free(w) || em_word_state(w) != EM_STAGED ||
-		    em_word_slot(w) != frame_index(c, i))
+		    em_word_slot(w) != em_stage_frame(c, i))
 			continue;
 		if (!em_word_take_slot(wp, &w, EM_SWAPPED, c->slot[i]))
 			continue;
@@ -240,28 +240,27 @@ static uint32_t skip_to_swapped(extmem_page_t *first, uint32_t n)
 	return i;
 }
 
-/* Frames for [first, first + n), all in one block; those that are not SWAPPED stay empty. */
-static uint32_t fill_chunk(struct em_chunk *c, extmem_page_t first, uint32_t n)
+/* Frames from pos on for [first, first + n); those of pages that are not SWAPPED stay empty. */
+static uint32_t fill(struct em_chunk *c, uint32_t pos, extmem_page_t first, uint32_t n)
 {
 	uint32_t k, have = 0;
 
-	c->nio = c->n = 0;
-	c->base = first << EM_PAGE_SHIFT;
+	for (; c->n < pos; c->n++)
+		c->word[c->n] = NULL;
 	for (k = 0; k < n; k++) {
 		em_word_t *wp = em_space_word((first + k) << EM_PAGE_SHIFT);
 		em_word_t w = wp ? em_word_load(wp) : 0;
 
-		c->word[k] = NULL;
+		c->word[pos + k] = NULL;
 		if (!em_word_is_free(w) || em_word_state(w) != EM_SWAPPED)
 			continue;
-		if (!add_page(c, k, wp, w))
+		if (!add_page(c, pos + k, wp, w))
 			break;
-		have += c->word[k] != NULL;
+		have += c->word[pos + k] != NULL;
 	}
-	c->n = k;
+	c->n = pos + k;
 	c->io_left = c->nio;
-	c->age = ++stage.clock;
-	__atomic_store_n(&c->left, have, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&c->left, have, __ATOMIC_RELEASE);
 	em_stat_add(prefetched, have);
 	return k;
 }
@@ -283,11 +282,25 @@ uint32_t em_stage_start(extmem_page_t first, uint32_t n, struct em_chunk **chunk
 		n = EM_CHUNK_FRAMES;
 	if (n > room)
 		n = room;
-	k = fill_chunk(c, first, n);
+	c->nio = c->n = 0;
+	c->base = first << EM_PAGE_SHIFT;
+	c->age = ++stage.clock;
+	k = fill(c, 0, first, n);
 	if (!c->nio)
 		return passed + 1;
 	*chunk = c;
 	return passed + k;
+}
+
+uint32_t em_stage_add(struct em_chunk *c, extmem_page_t first, uint32_t n)
+{
+	extmem_page_t base = c->base >> EM_PAGE_SHIFT, end = base + EM_CHUNK_FRAMES;
+
+	if (end > (base | (EM_BLOCK_PAGES - 1)) + 1)
+		end = (base | (EM_BLOCK_PAGES - 1)) + 1;
+	if (first < base + c->n || first >= end)
+		return 0;
+	return fill(c, (uint32_t)(first - base), first, n < end - first ? n : (uint32_t)(end - first));
 }
 
 static uint32_t finish_read(struct em_chunk *c, const struct em_io *io)
@@ -298,7 +311,7 @@ static uint32_t finish_read(struct em_chunk *c, const struct em_io *io)
 		if (!c->word[pos])
 			continue;
 		if (!io->result) {
-			em_word_release(c->word[pos], EM_STAGED, frame_index(c, pos), 0, 0);
+			em_word_release(c->word[pos], EM_STAGED, em_stage_frame(c, pos), 0, 0);
 			continue;
 		}
 		/* Whoever needs it reads it again and reports the error. */

@@ -30,6 +30,10 @@
 /* A stream that did not move during so many faults of its thread is over: its
    neighbourhood must not catch random faults for ever. */
 #define IDLE_MAX 512
+/* A stream that moved just now may come out behind this many pages: a policy keeps parts of what a
+   program goes through again and again, and no fault is seen there. */
+#define JUMP_MAX 8192
+#define JUMP_FAULTS 8
 #define IDLE_MAX_RANDOM 32
 
 struct stream {
@@ -97,10 +101,20 @@ static int64_t steps(uint64_t last, uint64_t page, int stride)
 	return d > 0 && d % stride == 0 ? d / stride : 0;
 }
 
-/* The stream that this fault continues.  It may skip pages that were resident anyway. */
+/* The farthest that this stream may have gone on without a fault: pages on the way were resident. */
+static int64_t reach(const struct thread_streams *t, const struct stream *s)
+{
+	if (t->noise < NOISE_RANDOM && t->clock - s->used <= JUMP_FAULTS)
+		return JUMP_MAX;
+	return 2 * (int64_t)s->window + 1;
+}
+
+/* The stream that this fault continues: the nearest behind it. */
 static struct stream *find(struct thread_streams *t, uint64_t page)
 {
 	uint32_t idle = t->noise < NOISE_RANDOM ? IDLE_MAX : IDLE_MAX_RANDOM;
+	struct stream *best = NULL;
+	int64_t least = INT64_MAX;
 	int i;
 
 	for (i = 0; i < STREAMS; i++) {
@@ -112,10 +126,12 @@ static struct stream *find(struct thread_streams *t, uint64_t page)
 		if (!s->stride)
 			continue;
 		n = steps(s->last, page, s->stride);
-		if (n > 0 && n <= 2 * (int64_t)s->window + 1)
-			return s;
+		if (n > 0 && n < least && n <= reach(t, s)) {
+			least = n;
+			best = s;
+		}
 	}
-	return NULL;
+	return best;
 }
 
 static void halve_wasteful(struct sequential *q, struct thread_streams *t)
