@@ -21,11 +21,19 @@ uint64_t em_store_now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static void pause_1ms(void)
+void em_store_pause_1ms(void)
 {
 	struct timespec ts = {0, 1000000};
 
 	em_syscall2(SYS_nanosleep, &ts, NULL);
+}
+
+void em_store_wait_held(const struct em_store *st, bool write, em_slot_t slot, uint32_t n)
+{
+	uint64_t since = st->inject ? em_store_now_ns() : 0;
+
+	while (em_store_held(st, write, slot, n, since))
+		em_store_pause_1ms();
 }
 
 int em_fd_raise(int fd, int min)
@@ -191,6 +199,7 @@ int em_store_transfer(struct em_store *st, bool write, em_slot_t slot, const str
 
 	if (write && em_store_check_fsize(st, base + total))
 		return -EFBIG;
+	em_store_wait_held(st, write, slot, (uint32_t)(total / EM_SLOT_SIZE));
 	while (done < total) {
 		long r = em_store_injected(st, write, (em_slot_t)((base + done) / EM_SLOT_SIZE),
 					   (uint32_t)((total - done) / EM_SLOT_SIZE));
@@ -205,7 +214,7 @@ int em_store_transfer(struct em_store *st, bool write, em_slot_t slot, const str
 		if (r == -EINTR)
 			continue;
 		if ((r == -EAGAIN || r == -ENOMEM) && ++again < AGAIN_TRIES) {
-			pause_1ms();
+			em_store_pause_1ms();
 			continue;
 		}
 		if (em_is_err(r))

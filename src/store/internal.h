@@ -4,7 +4,9 @@
  *
  *   open.c       em_store_check, em_store_open, em_store_close      ordinary context
  *   probe.c      what is on a block device or file already          ordinary context
+ *   inject_parse.c  EXTMEM_INJECT                                   ordinary context
  *   file.c       descriptors, synchronous transfers                 [sigsafe]
+ *   inject.c     faults on purpose                                  [sigsafe]
  *   slots.c      slots of this process                              [sigsafe]
  *   share.c      extents among forked processes, fork protocol      [sigsafe]
  *   ioq.c        queue: entry points and the plain queue            [sigsafe]
@@ -35,11 +37,13 @@
 #define EM_PROC_MAX 32768u
 
 /*
- * Test hook, called before each transfer.  Returns 0: go on; -errno: the transfer fails
+ * Test hooks.  before: called before each transfer; 0: go on; -errno: the transfer fails
  * with that; > 0: this call to the kernel moves at most so many bytes (a short transfer).
+ * held (may be NULL): must a transfer that was asked for at since_ns still wait?
  */
 struct em_store_inject {
 	int (*before)(bool write, em_slot_t slot, uint32_t n);
+	bool (*held)(bool write, em_slot_t slot, uint32_t n, uint64_t since_ns);
 };
 
 /*
@@ -148,6 +152,16 @@ static inline int em_store_injected(const struct em_store *st, bool write, em_sl
 	return __builtin_expect(st->inject != NULL, 0) ? st->inject->before(write, slot, n) : 0;
 }
 
+static inline bool em_store_held(const struct em_store *st, bool write, em_slot_t slot,
+				 uint32_t n, uint64_t since_ns)
+{
+	return __builtin_expect(st->inject != NULL, 0) && st->inject->held &&
+	       st->inject->held(write, slot, n, since_ns);
+}
+/* Sleeps as long as the hook wants; 1 ms at a time. */
+void em_store_wait_held(const struct em_store *st, bool write, em_slot_t slot, uint32_t n);
+void em_store_pause_1ms(void);
+
 uint64_t em_store_now_ns(void);
 
 /* share.c */
@@ -179,6 +193,7 @@ struct em_ioq {
 	struct em_store *st;
 	unsigned depth, inflight;
 	struct em_io *done, **done_tail;
+	struct em_io *held; /* injected delays: not given to the ring yet */
 	struct em_uring *ring; /* NULL: plain */
 };
 

@@ -99,15 +99,11 @@ static int admit(struct em_ioq *q, const struct em_io *io)
 	return q->ring ? em_store_injected(q->st, io->write, io->slot, io->npages) : 0;
 }
 
-int em_ioq_submit(struct em_ioq *q, struct em_io *io)
+static void start(struct em_ioq *q, struct em_io *io)
 {
-	int r;
+	int r = admit(q, io);
 
-	if (q->inflight >= q->depth)
-		return -EAGAIN;
-	q->inflight++;
 	io->next = NULL;
-	r = admit(q, io);
 	if (r < 0)
 		em_ioq_done(q, io, r);
 	else if (q->ring)
@@ -115,7 +111,44 @@ int em_ioq_submit(struct em_ioq *q, struct em_io *io)
 	else
 		em_ioq_done(q, io, em_store_transfer(q->st, io->write, io->slot, io->iov,
 						     io->iovcnt, 0));
+}
+
+/* A request that is to be late: the plain queue's transfers wait by themselves. */
+static bool is_held(const struct em_ioq *q, const struct em_io *io)
+{
+	return q->ring &&
+	       em_store_held(q->st, io->write, io->slot, io->npages, io->since_ns);
+}
+
+int em_ioq_submit(struct em_ioq *q, struct em_io *io)
+{
+	if (q->inflight >= q->depth)
+		return -EAGAIN;
+	q->inflight++;
+	if (q->st->inject) {
+		io->since_ns = em_store_now_ns();
+		if (is_held(q, io)) {
+			io->next = q->held;
+			q->held = io;
+			return 0;
+		}
+	}
+	start(q, io);
 	return 0;
+}
+
+static void start_held(struct em_ioq *q)
+{
+	for (struct em_io **at = &q->held; *at;) {
+		struct em_io *io = *at;
+
+		if (is_held(q, io)) {
+			at = &io->next;
+		} else {
+			*at = io->next;
+			start(q, io);
+		}
+	}
 }
 
 int em_ioq_flush(struct em_ioq *q)
@@ -127,6 +160,12 @@ struct em_io *em_ioq_reap(struct em_ioq *q, unsigned wait_us)
 {
 	struct em_io *list;
 
+	if (q->held) {
+		start_held(q);
+		if (q->held && !q->done && wait_us)
+			em_store_pause_1ms();
+		wait_us = 0;
+	}
 	if (q->ring)
 		em_uring_reap(q, q->done ? 0 : wait_us);
 	list = q->done;

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "../core/meta.h"
+#include "inject.h"
 #include "internal.h"
 
 #define DEFAULT_DIR "/var/tmp"
@@ -351,14 +352,24 @@ static int find_limit(const struct em_store_config *cfg, const struct target *t,
 	return 0;
 }
 
+static int find_injection(struct em_inject *in, const struct message *m)
+{
+	const char *text = getenv("EXTMEM_INJECT");
+
+	return em_inject_parse(text ? text : "", in, m->text, m->len);
+}
+
 int em_store_check(const struct em_store_config *cfg, char *err, size_t err_len)
 {
 	struct message m = {err, err_len};
+	struct em_inject inject;
 	uint64_t slots;
-	struct target t;
+	struct target t = {.fd = -1};
 	bool known;
-	int r = open_target(cfg, true, &t, &m);
+	int r = find_injection(&inject, &m);
 
+	if (!r)
+		r = open_target(cfg, true, &t, &m);
 	if (!r)
 		r = find_limit(cfg, &t, &slots, &known, &m);
 	if (t.fd >= 0)
@@ -435,6 +446,7 @@ int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store
 {
 	struct message m = {err, err_len};
 	struct em_store *st = em_meta_alloc(sizeof(*st));
+	struct em_inject inject;
 	struct target t;
 	int r;
 
@@ -443,12 +455,17 @@ int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store
 	st->fd = st->lock_fd = st->proc_fd = st->child_fd = st->spare_fd = -1;
 	st->fd_min = fd_min;
 	st->no_uring = cfg->no_uring;
-	r = open_target(cfg, false, &t, &m);
+	t.fd = -1;
+	r = find_injection(&inject, &m);
+	if (!r)
+		r = open_target(cfg, false, &t, &m);
 	if (!r)
 		r = find_limit(cfg, &t, &st->limit_slots, &st->limit_known, &m);
 	if (!r)
 		r = start(st, &t, &m);
 	if (!r) {
+		if (inject.n)
+			st->inject = em_inject_use(&inject);
 		*out = st;
 		return 0;
 	}

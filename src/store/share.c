@@ -207,6 +207,7 @@ static int back_extent(struct em_store *st, uint32_t e)
 		end = st->limit_slots * EM_SLOT_SIZE;
 	if (em_store_check_fsize(st, end))
 		return -EFBIG;
+	em_store_wait_held(st, true, e * EM_EXTENT_SLOTS, 0);
 	do {
 		r = em_store_injected(st, true, e * EM_EXTENT_SLOTS, 0);
 		if (r >= 0)

@@ -131,6 +131,7 @@ struct em_io {
 	int result; /* set at completion: 0 or -errno (short transfers are finished by the queue) */
 	void *cookie;
 	struct em_io *next; /* queue's own */
+	uint64_t since_ns;  /* queue's own */
 };
 
 /* depth: most requests in flight.  Falls back to the plain queue, which executes at

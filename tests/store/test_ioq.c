@@ -182,7 +182,7 @@ static int chaos(bool write, em_slot_t slot, uint32_t n)
 
 static void short_transfers_are_finished(void **state)
 {
-	static const struct em_store_inject inject = {chaos};
+	static const struct em_store_inject inject = {.before = chaos};
 	struct em_store *st = open_store(0);
 
 	(void)state;
@@ -242,7 +242,7 @@ static int one(struct em_ioq *q, bool write, em_slot_t slot, uint64_t *p, uint32
 
 static void errors_are_errors(void **state)
 {
-	static const struct em_store_inject inject = {failing};
+	static const struct em_store_inject inject = {.before = failing};
 	struct em_store *st = open_store(0);
 	struct em_ioq *q = open_queue(st, 4);
 	uint64_t *p = pages_new(64);

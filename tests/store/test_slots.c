@@ -80,7 +80,7 @@ static int full(bool write, em_slot_t slot, uint32_t n)
 
 static void full_disk_is_an_empty_answer(void **state)
 {
-	static const struct em_store_inject inject = {full};
+	static const struct em_store_inject inject = {.before = full};
 	struct em_store *st = open_store(0);
 	em_slot_t first;
 

@@ -10,7 +10,7 @@ static int planned(bool write, em_slot_t slot, uint32_t n)
 	return plan_at < plan_n ? plan[plan_at++] : 0;
 }
 
-static const struct em_store_inject inject = {planned};
+static const struct em_store_inject inject = {.before = planned};
 
 static void set_plan(struct em_store *st, int n, ...)
 {
