@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/core.h"
+#include "core/meta.h"
 #include "core/range.h"
 #include "core/start.h"
 
@@ -52,4 +53,24 @@ EXPORT long extmem_stats_json(char *buf, size_t len)
 	n = em_stats_json(buf, len);
 	em_range_leave(&op);
 	return n;
+}
+
+EXPORT int extmem_set_error_callback(extmem_error_fn fn, void *arg)
+{
+	struct em_error_hook *hook = NULL;
+
+	if (!em_engine.active)
+		return -ENOTCONN;
+	if (em_engine.opt.delivery != EM_DELIVERY_UPCALL)
+		return -ENOTSUP;
+	if (fn) {
+		hook = em_meta_alloc(sizeof(*hook));
+		if (!hook)
+			return -ENOMEM;
+		hook->fn = fn;
+		hook->arg = arg;
+	}
+	/* The one before is never freed: a thread may be in it. */
+	__atomic_store_n(&em_engine.error_hook, hook, __ATOMIC_RELEASE);
+	return 0;
 }

@@ -5,13 +5,15 @@
  */
 #include "core.h"
 
+#include <fcntl.h>
+
 #include "meta.h"
 #include "sys.h"
 
 struct em_budget em_budget;
 
 enum { OVERRUN_TURNS = 200, HOPELESS_TURNS = 2, META_FREE_BYTES = 2 << 20,
-       ROOM_PAGES = 128 };
+       ROOM_PAGES = 128, ASK_NS = 20000000 };
 
 static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
 {
@@ -75,8 +77,8 @@ static void note_peak(int64_t now)
 /*
  * Charges first and makes room afterwards: the caller owns the pages it is filling, so nobody can
  * take them, and an overshoot is at most one run a thread.  When nothing can be evicted for
- * a long time (all pages held by system calls, or the store is full) the program goes on over
- * its budget rather than stop.
+ * a long time (all pages held by system calls), or soon when the store takes nothing (full, failing), the
+ * program goes on over its budget rather than stop.
  */
 void em_charge(struct em_thread *t, uint32_t npages)
 {
@@ -94,8 +96,9 @@ void em_charge(struct em_thread *t, uint32_t npages)
 		if (em_reclaim_inline(t, em_budget.batch)) {
 			turn = 0;
 			__atomic_store_n(&hopeless, 0, __ATOMIC_RELAXED);
-		} else if (turn > (__atomic_load_n(&hopeless, __ATOMIC_RELAXED) ? HOPELESS_TURNS
-										: OVERRUN_TURNS)) {
+		} else if (turn > (em_io_blocked() || __atomic_load_n(&hopeless, __ATOMIC_RELAXED)
+					   ? HOPELESS_TURNS
+					   : OVERRUN_TURNS)) {
 			__atomic_store_n(&hopeless, 1, __ATOMIC_RELAXED);
 			em_stat_inc(budget_overruns);
 			return;
@@ -103,6 +106,68 @@ void em_charge(struct em_thread *t, uint32_t npages)
 			em_syscall0(SYS_sched_yield);
 		}
 	}
+}
+
+/* ---- a store that takes nothing ----------------------------------------------------------- */
+
+void em_budget_set_hard(uint64_t bytes)
+{
+	int64_t pages = (int64_t)(bytes >> EM_PAGE_SHIFT) / 10 * 9;
+
+	em_budget.hard = pages > em_budget.limit ? pages : em_budget.limit;
+}
+
+/* MemAvailable in pages, INT64_MAX where it is not known. */
+static int64_t memory_available(void)
+{
+	static const char key[] = "MemAvailable:";
+	long fd = em_syscall4(SYS_openat, AT_FDCWD, "/proc/meminfo", O_RDONLY | O_CLOEXEC, 0), n;
+	char buf[512], *p = buf, *end;
+	int64_t kib = 0;
+	size_t k = 0;
+
+	if (em_is_err(fd))
+		return INT64_MAX;
+	n = em_syscall3(SYS_read, fd, buf, sizeof(buf));
+	em_sys_close((int)fd);
+	for (end = buf + (n > 0 ? n : 0); p < end && k < sizeof(key) - 1; p++)
+		k = *p == key[k] ? k + 1 : *p == key[0];
+	while (p < end && *p == ' ')
+		p++;
+	if (p == end)
+		return INT64_MAX;
+	for (; p < end && *p >= '0' && *p <= '9'; p++)
+		kib = kib * 10 + (*p - '0');
+	return kib / 4;
+}
+
+/* What the machine has left is asked for once in a while: it costs 20 us. */
+static bool machine_has(int64_t npages)
+{
+	static uint64_t asked_ns;
+	static int64_t left;
+	uint64_t now = em_now_ns();
+
+	if (now - __atomic_load_n(&asked_ns, __ATOMIC_RELAXED) > ASK_NS) {
+		__atomic_store_n(&left, memory_available(), __ATOMIC_RELAXED);
+		__atomic_store_n(&asked_ns, now, __ATOMIC_RELAXED);
+	}
+	return __atomic_load_n(&left, __ATOMIC_RELAXED) - npages > em_budget.hard / 32;
+}
+
+bool em_budget_refuses(struct em_thread *t, uint64_t npages)
+{
+	int64_t want = npages > (uint64_t)em_budget.hard ? em_budget.hard + 1 : (int64_t)npages;
+
+	if (!em_io_blocked() || used_now() + want <= em_budget.limit)
+		return false;
+	if (used_now() + want <= em_budget.hard && machine_has(want))
+		return false;
+	/* What was so may be so no more. */
+	while (used_now() + want > em_budget.limit && em_reclaim_inline(t, em_budget.batch))
+		;
+	return em_io_blocked() &&
+	       (used_now() + want > em_budget.hard || !machine_has(want));
 }
 
 void em_uncharge(uint32_t npages)

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <extmem/extmem.h>
 #include <extmem/policy.h>
 
 #include "lock.h"
@@ -231,6 +232,11 @@ struct em_thread {
 	uint32_t stream_epoch;	/* when it last asked for pages ahead: see host.c */
 	struct em_readable readable[EM_READABLE_PAGES];
 	struct em_lent lent;
+	struct {
+		uintptr_t page;
+		em_slot_t slot;
+		int err; /* positive */
+	} lost; /* the last page that could not be read for this thread */
 	char *bounce;		/* EM_BOUNCE_PAGES, aligned: target of demand reads */
 	struct em_proxy_request proxy;
 	struct em_thread *next;
@@ -318,6 +324,7 @@ enum em_fault_result {
 	EM_FAULT_NOT_OURS,   /* no managed page there */
 	EM_FAULT_FAILED,     /* the page's content is lost: SIGBUS */
 	EM_FAULT_NOMEM,	     /* the kernel has no memory */
+	EM_FAULT_FULL,	     /* memory is used up and the store takes nothing */
 };
 enum em_fault_result em_fault(struct em_thread *t, uintptr_t addr, bool write);
 /* The kernel faults again and again on a page that the engine thinks is there: somebody has discarded it behind
@@ -337,6 +344,7 @@ struct em_budget {
 	int64_t resident;   /* pages charged: managed resident + frame pool */
 	int64_t limit;	    /* pages */
 	int64_t pinned;	    /* pages whose word says PINNED */
+	int64_t hard;	    /* pages; what is beyond the limit while the store takes nothing */
 	int64_t low, high;  /* reserve: background reclaim starts when resident > limit - low and
 			       runs until resident <= limit - high; low < high */
 	uint32_t batch;	    /* pages per reclaim batch */
@@ -349,6 +357,11 @@ void em_budget_set(uint64_t bytes);
 int64_t em_budget_used(void);
 /* The smallest limit that makes sense now: the engine's tables and a little room. */
 int64_t em_budget_floor(void);
+/* How far the program may go over its budget when the store takes nothing. */
+void em_budget_set_hard(uint64_t bytes);
+/* Would npages more be more than there is memory for, with a store that takes nothing?
+   Then new memory is refused.  Tries to make room first. [engine] */
+bool em_budget_refuses(struct em_thread *t, uint64_t npages);
 void em_charge(struct em_thread *t, uint32_t npages);
 void em_uncharge(uint32_t npages);
 /* Should background reclaim work?  running: it does already, and goes on up to the high mark;
@@ -370,6 +383,7 @@ struct em_batch {
 		uintptr_t addr;
 		em_word_t *wp;
 		em_slot_t slot;		/* of dirty victims: assigned */
+		int err;		/* of their write */
 		uint8_t kind;		/* see reclaim.c */
 	} v[EM_BATCH_PAGES];
 	struct iovec *iov;		/* EM_BATCH_PAGES, dirty victims in slot order */
@@ -392,6 +406,42 @@ bool em_batch_start(struct em_batch *b, uint32_t want);	     /* false: nothing t
 uint32_t em_batch_finish(struct em_batch *b);
 /* Evicts the managed, evictable pages of a range now (MADV_PAGEOUT). [engine] */
 void em_reclaim_range(struct em_thread *t, uintptr_t start, uintptr_t end);
+
+/* ---- errors of the store (ioerror.c) ----------------------------------------------------- */
+
+/* Reads one slot, a few times if need be. */
+int em_io_read_again(em_slot_t slot, void *buf);
+/* The page is lost for now; known: it was already. [engine] */
+void em_io_read_failed(struct em_thread *t, uintptr_t addr, em_slot_t slot, int err, bool known);
+/* One write has failed for good; then, once a batch: pages written, pages that could not be. */
+void em_io_write_failed(em_slot_t slot, int err);
+void em_io_batch_written(uint32_t ok, uint32_t failed);
+/* After failures nothing is written for a while. */
+bool em_io_may_write(void);
+/* There was no slot for a dirty victim, or, not tried, it may not be written now. */
+void em_io_full(bool tried);
+/* Was that so last time? */
+bool em_io_blocked(void);
+void em_io_say_no_memory(bool store_blocked);
+
+/* ---- messages (say.c) [any] ---------------------------------------------------------------- */
+
+/* A message with a raw write, then abort: memory would be wrong otherwise. */
+void em_panic(const char *msg) __attribute__((noreturn));
+/* Dropped when nobody takes it. */
+void em_say(const char *msg);
+/* Without SIGPIPE and SIGXFSZ. */
+void em_write_all(int fd, const char *buf, size_t len);
+/* At most `burst` messages in a window; *dropped: not said since the last one. */
+#define EM_SAY_WINDOW_NS 10000000000ull
+struct em_say_limit {
+	uint64_t start_ns;
+	uint32_t said, dropped;
+};
+bool em_say_limit(struct em_say_limit *l, uint32_t burst, uint32_t *dropped);
+/* Append to a line, unterminated; return its new end. */
+char *em_put_text(char *p, const char *s);
+char *em_put_number(char *p, uint64_t v, unsigned base);
 
 /* ---- policy host (host.c) ------------------------------------------------------------- */
 
@@ -523,8 +573,14 @@ long em_range_munlockall(void);
 
 /* ---- life cycle (engine.c) ---------------------------------------------------------------------- */
 
+struct em_error_hook {
+	extmem_error_fn fn;
+	void *arg;
+};
+
 struct em_engine {
 	struct em_options opt;
+	const struct em_error_hook *error_hook;
 	struct em_store *store;
 	int pid;
 	int fd_min;
@@ -549,9 +605,6 @@ void em_clock_start(void);
 uint64_t em_cycles(void);
 uint64_t em_cycles_to_ns(uint64_t cycles);
 /* A message with a raw write, then abort: memory would be wrong otherwise. */
-void em_panic(const char *msg) __attribute__((noreturn));
-void em_say(const char *msg);
-void em_say_io_error(const char *what, uintptr_t addr, em_slot_t slot, int err);
 bool em_engine_owns_fd(int fd);
 size_t em_engine_fds(int *fds, size_t max);
 void em_stats_write_file(void);

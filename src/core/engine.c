@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the island shares: clock, messages, statistics at exit.
+ * What the island shares: clock, statistics at exit, descriptors.
  */
 #include "core.h"
 
@@ -73,80 +73,6 @@ uint64_t em_cycles_to_ns(uint64_t cycles)
 	return (cycles >> 32) * mult + (((cycles & 0xffffffffu) * mult) >> 32);
 }
 
-/* ---- messages ------------------------------------------------------------------------- */
-
-static size_t length(const char *s)
-{
-	size_t n = 0;
-
-	while (s[n])
-		n++;
-	return n;
-}
-
-void em_say(const char *msg)
-{
-	em_syscall3(SYS_write, 2, msg, length(msg));
-}
-
-void em_panic(const char *msg)
-{
-	em_say(msg);
-	for (;;) {
-		em_syscall2(SYS_kill, em_sys_getpid(), 6);
-		em_syscall1(SYS_exit_group, 134);
-	}
-}
-
-static char *put_text(char *p, const char *s)
-{
-	while (*s)
-		*p++ = *s++;
-	return p;
-}
-
-static char *put_number(char *p, uint64_t v, unsigned base)
-{
-	char tmp[24];
-	int n = 0;
-
-	do {
-		tmp[n++] = "0123456789abcdef"[v % base];
-		v /= base;
-	} while (v);
-	while (n)
-		*p++ = tmp[--n];
-	return p;
-}
-
-void em_say_io_error(const char *what, uintptr_t addr, em_slot_t slot, int err)
-{
-	static uint32_t told; /* a store that fails does so for every page */
-	char line[200], *p = line;
-	struct em_region *r = em_range_region_at(addr);
-
-	if (__atomic_fetch_add(&told, 1, __ATOMIC_RELAXED) >= 16)
-		return;
-
-	p = put_text(p, "extmem: swap ");
-	p = put_text(p, what);
-	p = put_text(p, " failed: page 0x");
-	p = put_number(p, addr, 16);
-	if (r) {
-		p = put_text(p, ", region 0x");
-		p = put_number(p, r->start, 16);
-		p = put_text(p, "-0x");
-		p = put_number(p, r->end, 16);
-	}
-	p = put_text(p, ", store offset ");
-	p = put_number(p, (uint64_t)slot * EM_PAGE_SIZE, 10);
-	p = put_text(p, ", errno ");
-	p = put_number(p, (uint64_t)-err, 10);
-	p = put_text(p, "\n");
-	*p = 0;
-	em_say(line);
-}
-
 /* ---- statistics --------------------------------------------------------------------------- */
 
 static void each_region(em_stats_region_fn fn, void *arg)
@@ -179,7 +105,7 @@ static const char *features(void)
 
 	for (unsigned i = 0; i < sizeof(f) / sizeof(f[0]); i++)
 		if (em_uffd.features & f[i].bit)
-			p = put_text(p, f[i].name);
+			p = em_put_text(p, f[i].name);
 	if (p > text)
 		p--;
 	*p = 0;
@@ -209,10 +135,10 @@ static int stats_fd(bool *close_it)
 	*close_it = false;
 	if (em_engine.opt.stats_path[0] == '-' && !em_engine.opt.stats_path[1])
 		return 2;
-	p = put_text(p, em_engine.opt.stats_path);
+	p = em_put_text(p, em_engine.opt.stats_path);
 	if (em_engine.pid != em_engine.opt.stats_pid) {
 		*p++ = '.';
-		p = put_number(p, (uint64_t)em_engine.pid, 10);
+		p = em_put_number(p, (uint64_t)em_engine.pid, 10);
 	}
 	*p = 0;
 	*close_it = true;
@@ -239,11 +165,7 @@ void em_stats_write_file(void)
 	fd = n > 0 ? stats_fd(&close_it) : -1;
 	if (fd < 0)
 		return;
-	for (long done = 0, w; done < n; done += w) {
-		w = em_syscall3(SYS_write, fd, buf + done, n - done);
-		if (w <= 0)
-			break;
-	}
+	em_write_all(fd, buf, (size_t)n);
 	if (close_it)
 		em_sys_close(fd);
 }

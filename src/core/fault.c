@@ -108,6 +108,8 @@ static enum em_fault_result first_touch(struct site *s, em_word_t w)
 	struct em_run *run;
 	int ret;
 
+	if (em_budget_refuses(s->t, 1))
+		return EM_FAULT_FULL;
 	if (!em_word_take(s->wp, &w, EM_FILLING))
 		return EM_FAULT_DONE; /* somebody was faster: look again */
 	run = find_run(s->t, s->addr);
@@ -191,17 +193,18 @@ static int read_pages(struct site *s, em_slot_t slot, uint32_t *n)
 {
 	int ret = em_store_read(em_engine.store, slot, s->t->bounce, *n);
 
-	if (!ret || *n == 1)
-		return ret;
+	if (!ret)
+		return 0;
 	for (uint32_t i = 1; i < *n; i++)
 		em_word_release(s->wp + i, EM_SWAPPED, slot + i, 0, 0);
 	*n = 1;
-	return em_store_read(em_engine.store, slot, s->t->bounce, 1);
+	return em_io_read_again(slot, s->t->bounce);
 }
 
 static enum em_fault_result demand(struct site *s, em_word_t w)
 {
 	struct extmem_range range[EM_PREFETCH_RANGES];
+	bool failed_before = em_word_state(w) == EM_FAILED;
 	em_slot_t slot = em_word_slot(w);
 	uint32_t n = 1, have;
 	size_t nrange;
@@ -219,8 +222,7 @@ static enum em_fault_result demand(struct site *s, em_word_t w)
 	ret = read_pages(s, slot, &n);
 	em_uncharge(have - n);
 	if (ret) {
-		em_stat_inc(io_errors);
-		em_say_io_error("read", s->addr, slot, ret);
+		em_io_read_failed(s->t, s->addr, slot, ret, failed_before);
 		em_word_release(s->wp, EM_FAILED, slot, 0, 0);
 		em_uncharge(1);
 		return EM_FAULT_FAILED;
@@ -455,6 +457,10 @@ static enum em_fault_result step(struct site *s, em_word_t w, bool *again)
 		*again = false;
 		return EM_FAULT_DONE;
 	case EM_FAILED:
+		/* Perhaps the store has come back.  Not where the kernel has been told to raise SIGBUS
+		   by itself: that stays until the page is discarded. */
+		if (em_engine.opt.delivery == EM_DELIVERY_UPCALL)
+			return demand(s, w);
 		return EM_FAULT_FAILED;
 	default: /* in transit: em_fault has waited for it */
 		return EM_FAULT_DONE;
@@ -550,6 +556,7 @@ static int fault_page(struct em_thread *t, uintptr_t a, bool write)
 		case EM_FAULT_NOT_OURS:
 			return 0;
 		case EM_FAULT_NOMEM:
+		case EM_FAULT_FULL:
 			return -ENOMEM;
 		case EM_FAULT_FAILED:
 			return -EFAULT;

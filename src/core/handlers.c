@@ -22,7 +22,7 @@ static void serve(struct em_thread *t, const struct uffd_msg *m)
 	res = em_fault(t, addr, write);
 	em_leave(t, false);
 	em_stats_fault_time(em_cycles_to_ns(em_cycles() - start));
-	if (res == EM_FAULT_FAILED || res == EM_FAULT_NOMEM)
+	if (res == EM_FAULT_FAILED || res == EM_FAULT_NOMEM || res == EM_FAULT_FULL)
 		em_uffd_poison(addr);
 	/* COPY wakes by itself; a page that somebody else had filled does not. */
 	em_uffd_wake(addr, EM_PAGE_SIZE);

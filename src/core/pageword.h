@@ -74,6 +74,7 @@ enum em_state {
 #define EM_TRANSITIONS(T)                                                                  \
 	T(ABSENT, FILLING, "fault: first touch")                                           \
 	T(SWAPPED, FILLING, "fault: demand read; service: prefetch read")                  \
+	T(FAILED, FILLING, "fault: read tried again")                                      \
 	T(STAGED, FILLING, "fault: map a prefetched page")                                 \
 	T(FILLING, ABSENT, "fill failed before any content was there")                     \
 	T(FILLING, DIRTY, "filled writable")                                               \

@@ -307,19 +307,12 @@ static void protect(struct em_batch *b, const struct em_hazard_view *hv)
 
 /* ---- writing ---------------------------------------------------------------------------- */
 
-static void tell_full(void)
-{
-	static uint32_t told;
-
-	if (!__atomic_exchange_n(&told, 1, __ATOMIC_RELAXED))
-		em_say("extmem: the swap store is full: what is dirty stays in memory, over the budget "
-		       "if need be; give it more room with --swap\n");
-}
-
-/* Slots for the dirty victims, in address order.  Without room in the store the rest stays. */
+/* Slots for the dirty victims, in address order.  Without room in the store the rest stays, and so does
+   everything for a while after writes have failed. */
 static void assign_slots(struct em_batch *b)
 {
 	uint32_t want = 0, have = 0;
+	bool may = em_io_may_write();
 	em_slot_t next = 0;
 
 	for (uint32_t i = 0; i < b->n; i++)
@@ -329,10 +322,10 @@ static void assign_slots(struct em_batch *b)
 
 		if (v->kind != V_DIRTY)
 			continue;
-		if (!have)
+		if (!have && may)
 			have = em_slots_alloc(em_engine.store, want, &next);
 		if (!have) {
-			tell_full();
+			em_io_full(may);
 			let_go(v);
 			want--;
 			continue;
@@ -440,6 +433,36 @@ static bool is_stolen(const struct em_victim *v)
 	return v->kind == V_DIRTY && (em_word_state(w) != EM_WRITEBACK || em_word_slot(w) != v->slot);
 }
 
+static void set_errors(struct em_batch *b, em_slot_t slot, uint32_t n, int err)
+{
+	for (uint32_t i = 0; i < b->n; i++)
+		if (b->v[i].slot >= slot && b->v[i].slot < slot + n)
+			b->v[i].err = err;
+}
+
+enum { SPLIT_FAILURES = 16 };
+
+/* A gathered write that failed is done again in halves, so that one bad place does not keep its
+   neighbours in memory; but not for long, because the whole store may be at fault.  The
+   victims from io->slot + first on get their errors. */
+static void write_halves(struct em_batch *b, const struct em_io *io, uint32_t first, uint32_t n,
+			 int err, uint32_t *failures)
+{
+	uint32_t half = n / 2;
+
+	if (n == 1 || ++*failures > SPLIT_FAILURES) {
+		set_errors(b, io->slot + first, n, err);
+		return;
+	}
+	for (uint32_t at = first, len = half; at < first + n; at += len, len = n - half) {
+		err = em_store_writev(em_engine.store, io->slot + at, io->iov + at, (int)len);
+		if (err)
+			write_halves(b, io, at, len, err, failures);
+		else
+			set_errors(b, io->slot + at, len, 0);
+	}
+}
+
 /* A gathered write may fail for one page that the kernel cannot read (PROT_NONE): then each goes by
    itself, through a copy made by the kernel.  A page that was stolen, and perhaps unmapped, meanwhile
    does not matter. */
@@ -461,22 +484,33 @@ static int write_one_by_one(struct em_batch *b, struct em_io *io)
 
 static void settle_io(struct em_batch *b, struct em_io *io)
 {
+	uint32_t failures = 0;
+
 	if (io->result == -EFAULT)
 		io->result = write_one_by_one(b, io);
-	if (!io->result) {
-		em_stat_add(bytes_written, (uint64_t)io->npages * EM_PAGE_SIZE);
+	set_errors(b, io->slot, io->npages, io->result);
+	if (!io->result)
 		return;
-	}
-	em_stat_inc(io_errors);
-	em_say_io_error("write", b->v[0].addr, io->slot, io->result);
+	em_io_write_failed(io->slot, io->result);
+	if (io->result == -EIO)
+		write_halves(b, io, 0, io->npages, io->result, &failures);
 }
 
-static int result_of(const struct em_batch *b, em_slot_t slot)
+/* How the batch fared, for the pause that follows if nothing could be written. */
+static void count_written(const struct em_batch *b)
 {
-	for (uint32_t i = 0; i < b->nio; i++)
-		if (slot >= b->io[i].slot && slot < b->io[i].slot + b->io[i].npages)
-			return b->io[i].result;
-	return -EIO;
+	uint32_t ok = 0, failed = 0;
+
+	for (uint32_t i = 0; i < b->n; i++) {
+		if (b->v[i].kind == V_SKIP)
+			continue;
+		if (b->v[i].err)
+			failed++;
+		else
+			ok++;
+	}
+	em_stat_add(bytes_written, (uint64_t)ok * EM_PAGE_SIZE);
+	em_io_batch_written(ok, failed);
 }
 
 /* Written and not stolen: DROPPING. */
@@ -489,7 +523,7 @@ static void claim_written(struct em_batch *b)
 
 		if (v->kind == V_SKIP)
 			continue;
-		err = result_of(b, v->slot);
+		err = v->err;
 		if (v->kind == V_LIFTED) {
 			em_lift_settle(b, v, err);
 			continue;
@@ -533,6 +567,7 @@ uint32_t em_batch_finish(struct em_batch *b)
 
 	for (uint32_t i = 0; i < b->nio; i++)
 		settle_io(b, &b->io[i]);
+	count_written(b);
 	claim_written(b);
 	keep_held(b);
 	gone = drop(b, V_DIRTY) + em_lift_finish(b);

@@ -138,6 +138,7 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 	em_engine.pid = getpid();
 	em_engine.fd_min = choose_fd_min();
 	em_budget_set(o->dram_bytes);
+	em_budget_set_hard(em_memory_available_bytes());
 	em_stage_init((uint32_t)em_budget.limit);
 	ret = start_store(o, err, err_len);
 	if (!ret)

@@ -12,6 +12,7 @@
 #include <ucontext.h>
 
 #include "meta.h"
+#include "range.h"
 #include "sys.h"
 
 #include "../intercept/signals.h"
@@ -63,6 +64,39 @@ static enum em_fault_result serve(struct em_thread *t, uintptr_t addr, bool writ
 	return res;
 }
 
+/* The program's own word on a page that cannot be read; true: try again.  It runs as a handler of
+   its would: outside the section, with the signal mask of the interrupted code. */
+static bool error_callback(struct em_thread *t, uintptr_t addr, const ucontext_t *uc)
+{
+	const struct em_error_hook *hook = __atomic_load_n(&em_engine.error_hook, __ATOMIC_ACQUIRE);
+	const struct em_region *r;
+	struct extmem_error e = {
+		.size = sizeof(e),
+		.addr = (void *)addr,
+		.page = (void *)t->lost.page,
+		.store_offset = (uint64_t)t->lost.slot * EM_PAGE_SIZE,
+		.error = t->lost.err,
+	};
+	uint64_t mask, all = ~0ull;
+	bool again;
+
+	if (!hook)
+		return false;
+	em_enter(t, false);
+	r = em_range_region_at(addr);
+	if (r) {
+		e.region_start = (void *)r->start;
+		e.region_end = (void *)r->end;
+	}
+	em_leave(t, false);
+	em_memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
+	mask = em_signals_without_ours(mask);
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+	again = hook->fn(&e, hook->arg) == EXTMEM_ERROR_RETRY;
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8);
+	return again;
+}
+
 static void on_sigbus(int sig, siginfo_t *si, void *ucv)
 {
 	ucontext_t *uc = ucv;
@@ -83,9 +117,14 @@ static void on_sigbus(int sig, siginfo_t *si, void *ucv)
 				return;
 			break;
 		case EM_FAULT_NOMEM:
-			em_say("extmem: the kernel has no memory for a page: SIGBUS\n");
+			em_io_say_no_memory(false);
+			break;
+		case EM_FAULT_FULL:
+			em_io_say_no_memory(true);
 			break;
 		case EM_FAULT_FAILED:
+			if (error_callback(t, addr, uc))
+				return;
 			break;
 		}
 	}

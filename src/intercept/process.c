@@ -104,6 +104,8 @@ static long fork_like(struct em_regs *r, uint64_t flags)
 static void pin_thread_memory(const struct em_regs *r)
 {
 	const struct clone_args *a = (const struct clone_args *)r->arg[0];
+	/* Less than glibc's, which ends where the mapping does: the next page may be the program's. */
+	enum { THREAD_BLOCK = 2304 };
 	const uintptr_t some = 8 * EM_PAGE_SIZE;
 	uint64_t flags = clone_flags(r);
 	uintptr_t top = clone_stack(r), tls = 0, end = top;
@@ -112,7 +114,7 @@ static void pin_thread_memory(const struct em_regs *r)
 		tls = r->nr == SYS_clone ? (uintptr_t)r->arg[4] : a->tls;
 	/* Where glibc has it: thread-local storage right above the stack, the thread block above that. */
 	if (tls >= top && tls - top < 32 * some)
-		end = tls + EM_PAGE_SIZE;
+		end = tls + THREAD_BLOCK;
 	if (top > some && em_space_may_manage(top - some, end - top + some))
 		em_range_pin(top - some, end - top + some);
 }

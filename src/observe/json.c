@@ -161,6 +161,9 @@ static void put_engine(struct json *j)
 	COUNTER("bytes_read", bytes_read);
 	COUNTER("bytes_written", bytes_written);
 	COUNTER("errors", io_errors);
+	COUNTER("read_errors", io_read_errors);
+	COUNTER("write_errors", io_write_errors);
+	COUNTER("retries", io_retries);
 	close_group(j, '}');
 
 	open_group(j, "evictions", '{');

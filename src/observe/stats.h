@@ -38,6 +38,9 @@
 	X(shootdowns)		\
 	X(uffd_ioctls)		\
 	X(io_errors)		\
+	X(io_read_errors)	\
+	X(io_write_errors)	\
+	X(io_retries)		\
 	X(budget_overruns)	\
 	X(syscalls_hooked)	\
 	X(syscalls_held)	\

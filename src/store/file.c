@@ -76,6 +76,11 @@ void em_store_fd_exit(struct em_store *st, uint32_t phase)
 	__atomic_fetch_sub(&st->users[phase & 1], 1, __ATOMIC_SEQ_CST);
 }
 
+const char *em_store_name(const struct em_store *st)
+{
+	return st->name;
+}
+
 size_t em_store_fds(const struct em_store *st, int *fds, size_t max)
 {
 	const int all[] = {st->fd, st->lock_fd, st->proc_fd, st->child_fd, st->spare_fd};

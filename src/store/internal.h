@@ -99,6 +99,7 @@ struct em_slots {
 	uint32_t dry;	/* no run of so many free slots, or more, in any own extent */
 	uint32_t frees; /* since the last sweep */
 	uint64_t take_failed_ns; /* when there was last no extent to be had; 0: there was */
+	int take_error;
 
 	uint16_t forks; /* children forked, renumbered before it overflows */
 	struct em_child *children; /* ascending by number */
@@ -113,6 +114,7 @@ struct em_store {
 	int child_fd; /* between fork_prepare and fork_parent/child: the child's lock_fd; -1 */
 	int fd_min;
 	bool direct, device, no_uring;
+	char name[256]; /* for messages */
 	/* Sections that use fd count themselves in users[phase]; em_store_move_fd waits for them. */
 	uint32_t phase, users[2];
 	uint32_t limit_extents;
@@ -208,7 +210,7 @@ static inline void em_ioq_done(struct em_ioq *q, struct em_io *io, int result)
 int em_uring_create(struct em_ioq *q, int fd_min);
 void em_uring_destroy(struct em_ioq *q);
 int *em_uring_fd(struct em_ioq *q);
-/* Takes io in; cannot fail (limit: bytes of the first transfer, 0: all). */
+/* Takes io in; cannot fail.  limit: bytes of the first transfer, 0: all, -errno: injected. */
 void em_uring_submit(struct em_ioq *q, struct em_io *io, int limit);
 int em_uring_flush(struct em_ioq *q);
 void em_uring_reap(struct em_ioq *q, unsigned wait_us);

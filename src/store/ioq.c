@@ -104,10 +104,10 @@ static void start(struct em_ioq *q, struct em_io *io)
 	int r = admit(q, io);
 
 	io->next = NULL;
-	if (r < 0)
-		em_ioq_done(q, io, r);
-	else if (q->ring)
+	if (q->ring)
 		em_uring_submit(q, io, r);
+	else if (r < 0)
+		em_ioq_done(q, io, r);
 	else
 		em_ioq_done(q, io, em_store_transfer(q->st, io->write, io->slot, io->iov,
 						     io->iovcnt, 0));

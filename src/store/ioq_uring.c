@@ -201,6 +201,9 @@ static void queue_sqe(struct em_uring *r, uint32_t i, uint64_t max)
 	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
 }
 
+static void complete(struct em_ioq *q, uint32_t i, int res);
+
+/* limit < 0: as if the kernel had completed it so. */
 void em_uring_submit(struct em_ioq *q, struct em_io *io, int limit)
 {
 	struct em_uring *r = q->ring;
@@ -211,7 +214,10 @@ void em_uring_submit(struct em_ioq *q, struct em_io *io, int limit)
 	rq->io = io;
 	rq->done = 0;
 	rq->tries = 0;
-	queue_sqe(r, i, (uint64_t)limit);
+	if (limit < 0)
+		complete(q, i, limit);
+	else
+		queue_sqe(r, i, (uint64_t)limit);
 }
 
 static void finish(struct em_ioq *q, uint32_t i, int result)
@@ -260,7 +266,9 @@ static void complete(struct em_ioq *q, uint32_t i, int res)
 	limit = em_store_injected(q->st, rq->io->write,
 				  rq->io->slot + (uint32_t)(rq->done / EM_SLOT_SIZE),
 				  rq->io->npages - (uint32_t)(rq->done / EM_SLOT_SIZE));
-	if (limit < 0)
+	if (limit == -EAGAIN || limit == -EINTR) /* to be tried again anyhow */
+		queue_sqe(q->ring, i, 0);
+	else if (limit < 0)
 		finish(q, i, limit);
 	else
 		queue_sqe(q->ring, i, (uint64_t)limit);

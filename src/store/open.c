@@ -431,6 +431,7 @@ static int start(struct em_store *st, struct target *t, const struct message *m)
 		return refuse_errno(m, t->path, "cannot be written", -err);
 	t->fd = st->fd = em_fd_raise(t->fd, st->fd_min);
 	st->device = t->device;
+	snprintf(st->name, sizeof(st->name), "%s", t->path);
 	st->limit_extents =
 		(uint32_t)((st->limit_slots + EM_EXTENT_SLOTS - 1) / EM_EXTENT_SLOTS);
 	err = open_helpers(st, m);

@@ -207,6 +207,7 @@ static int take_extent(struct em_store *st)
 	if (e < 0) {
 		em_meta_free(x, sizeof(*x));
 		s->take_failed_ns = em_store_now_ns();
+		s->take_error = (int)e;
 		return (int)e;
 	}
 	s->take_failed_ns = 0;
@@ -470,6 +471,13 @@ uint32_t em_slots_alloc(struct em_store *st, uint32_t want, em_slot_t *first)
 	n = alloc_locked(st, want, first);
 	em_mutex_unlock(&st->slots.lock);
 	return n;
+}
+
+int em_slots_error(const struct em_store *st)
+{
+	int err = __atomic_load_n(&st->slots.take_error, __ATOMIC_RELAXED);
+
+	return err ? err : -ENOSPC;
 }
 
 void em_slots_free(struct em_store *st, em_slot_t slot)

@@ -55,6 +55,9 @@ int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store
 		  size_t err_len);
 void em_store_close(struct em_store *st);
 
+/* The path it was opened by, cut if it is long. [sigsafe] */
+const char *em_store_name(const struct em_store *st);
+
 /* The descriptors the store uses now, for protection against the program's close().
    Writes at most max, returns how many. [sigsafe] */
 size_t em_store_fds(const struct em_store *st, int *fds, size_t max);
@@ -95,6 +98,9 @@ int em_store_writev(struct em_store *st, em_slot_t slot, const struct iovec *iov
    when the store is full (or its file cannot grow), first slot in *first.
    Thread-safe: takes the slot lock (futex). [sigsafe] */
 uint32_t em_slots_alloc(struct em_store *st, uint32_t want, em_slot_t *first);
+
+/* Why there was no slot: -ENOSPC, -EFBIG (RLIMIT_FSIZE), -EDQUOT, ... [sigsafe] */
+int em_slots_error(const struct em_store *st);
 
 /* Gives one slot back. Slots that belong to an ancestor are only forgotten. [sigsafe] */
 void em_slots_free(struct em_store *st, em_slot_t slot);

@@ -157,6 +157,17 @@ inline first_touch()
 inline demand()
 {
 	TAKE(SWAPPED, FILLING);
+	fill_from_slot()
+}
+
+inline demand_again()
+{
+	TAKE(FAILED, FILLING);
+	fill_from_slot()
+}
+
+inline fill_from_slot()
+{
 	if
 	:: !got
 	:: got ->
@@ -279,7 +290,8 @@ inline fault()
 	:: seen == CLEAN && write -> upgrade()
 	:: seen == DIRTY && write && seen_wp -> upgrade()
 	:: seen == WRITEBACK && write -> upgrade()
-	:: seen == FAILED -> gave_up = true
+	:: seen == FAILED -> gave_up = true /* handler threads: the kernel raises SIGBUS */
+	:: seen == FAILED -> demand_again()
 	:: else
 	fi;
 	atomic { seen = 0; seen_slot = NONE; seen_wp = false; got = false }
