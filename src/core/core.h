@@ -409,7 +409,7 @@ void em_reclaim_range(struct em_thread *t, uintptr_t start, uintptr_t end);
 
 /* ---- errors of the store (ioerror.c) ----------------------------------------------------- */
 
-/* Reads one slot, a few times if need be. */
+/* Reads one slot after it could not be read, a few times if need be. */
 int em_io_read_again(em_slot_t slot, void *buf);
 /* The page is lost for now; known: it was already. [engine] */
 void em_io_read_failed(struct em_thread *t, uintptr_t addr, em_slot_t slot, int err, bool known);

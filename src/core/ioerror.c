@@ -14,7 +14,7 @@
 #include "sys.h"
 
 enum {
-	READ_TRIES = 3,
+	READ_TRIES = 2, /* after the first */
 	READ_PAUSE_NS = 2000000,
 	READ_LINES = 16,	/* in EM_SAY_WINDOW_NS; writes and a full store: one */
 	PAUSE_MIN_MS = 10,	/* after a batch of which nothing could be written */
@@ -170,11 +170,12 @@ void em_io_say_no_memory(bool store_blocked)
 int em_io_read_again(em_slot_t slot, void *buf)
 {
 	const struct timespec pause = { 0, READ_PAUSE_NS };
-	int ret = em_store_read(em_engine.store, slot, buf, 1);
+	int ret = -EIO;
 
-	for (int i = 1; ret && i < READ_TRIES; i++) {
+	for (int i = 0; ret && i < READ_TRIES; i++) {
+		if (i)
+			em_syscall2(SYS_nanosleep, &pause, NULL);
 		em_stat_inc(io_retries);
-		em_syscall2(SYS_nanosleep, &pause, NULL);
 		ret = em_store_read(em_engine.store, slot, buf, 1);
 	}
 	return ret;

@@ -118,7 +118,7 @@ static void recovers(void)
 	page_out(area, PAGES);
 	faults_on();
 	for (size_t i = 0; i < PAGES; i++) {
-		lost[i] = !try_write(page(i) + 5, page(i)[5]);
+		lost[i] = !try_write(page(i) + 5, page_value(5, 1 + i));
 		n += lost[i];
 	}
 	faults_off();
@@ -152,9 +152,11 @@ static void in_a_call(void)
 	faults_on();
 	for (size_t i = 0; i < PAGES; i++) {
 		char copy[PG];
-		ssize_t r = write(fd[1], page(i), PG), back = read(fd[0], copy, PG);
+		ssize_t r = write(fd[1], page(i), PG), back;
+		int error = errno;
 
-		if (r < 0 && errno == EFAULT && back < 0 && !try_read(page(i)))
+		back = read(fd[0], copy, PG);
+		if (r < 0 && error == EFAULT && back < 0 && !try_read(page(i)))
 			bad++;
 		else if (r != (ssize_t)PG || back != r || memcmp(copy, page(i), PG))
 			wrong("page %zu: write %zd, read %zd\n", i, r, back);

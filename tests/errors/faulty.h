@@ -23,6 +23,7 @@ void faults_on(void);
 void faults_off(void);
 
 uint64_t *map_pages(size_t n);
+uint64_t page_value(size_t word, uint64_t salt);
 void fill_page(uint64_t *page, uint64_t salt);
 bool page_is(const uint64_t *page, uint64_t salt);
 bool page_is_zero(const uint64_t *page);

@@ -68,7 +68,7 @@ uint64_t *map_pages(size_t n)
 	return p;
 }
 
-static uint64_t value(size_t word, uint64_t salt)
+uint64_t page_value(size_t word, uint64_t salt)
 {
 	return (salt + 1) * 0x9e3779b97f4a7c15u + word;
 }
@@ -76,13 +76,13 @@ static uint64_t value(size_t word, uint64_t salt)
 void fill_page(uint64_t *page, uint64_t salt)
 {
 	for (size_t w = 0; w < WORDS; w++)
-		page[w] = value(w, salt);
+		page[w] = page_value(w, salt);
 }
 
 bool page_is(const uint64_t *page, uint64_t salt)
 {
 	for (size_t w = 0; w < WORDS; w++)
-		if (page[w] != value(w, salt))
+		if (page[w] != page_value(w, salt))
 			return false;
 	return true;
 }
