@@ -112,9 +112,7 @@ void em_charge(struct em_thread *t, uint32_t npages)
 
 void em_budget_set_hard(uint64_t bytes)
 {
-	int64_t pages = (int64_t)(bytes >> EM_PAGE_SHIFT) / 10 * 9;
-
-	em_budget.hard = pages > em_budget.limit ? pages : em_budget.limit;
+	em_budget.hard = (int64_t)(bytes >> EM_PAGE_SHIFT) / 10 * 9;
 }
 
 /* MemAvailable in pages, INT64_MAX where it is not known. */
@@ -155,19 +153,23 @@ static bool machine_has(int64_t npages)
 	return __atomic_load_n(&left, __ATOMIC_RELAXED) - npages > em_budget.hard / 32;
 }
 
+static bool beyond_all(int64_t npages)
+{
+	int64_t used = em_budget_used() + npages;
+
+	return used > em_budget.limit && (used > em_budget.hard || !machine_has(npages));
+}
+
 bool em_budget_refuses(struct em_thread *t, uint64_t npages)
 {
-	int64_t want = npages > (uint64_t)em_budget.hard ? em_budget.hard + 1 : (int64_t)npages;
+	int64_t n = npages > INT32_MAX ? INT32_MAX : (int64_t)npages;
 
-	if (!em_io_blocked() || used_now() + want <= em_budget.limit)
-		return false;
-	if (used_now() + want <= em_budget.hard && machine_has(want))
+	if (!em_io_blocked() || !beyond_all(n))
 		return false;
 	/* What was so may be so no more. */
-	while (used_now() + want > em_budget.limit && em_reclaim_inline(t, em_budget.batch))
+	while (beyond_all(n) && em_reclaim_inline(t, em_budget.batch))
 		;
-	return em_io_blocked() &&
-	       (used_now() + want > em_budget.hard || !machine_has(want));
+	return em_io_blocked() && beyond_all(n);
 }
 
 void em_uncharge(uint32_t npages)

@@ -2,6 +2,7 @@
 #include "meta.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "lock.h"
 #include "sys.h"
@@ -12,7 +13,8 @@ enum {
 	CHUNK_BYTES = 1 << 18, /* what the classes take at a time */
 };
 
-/* 64 GiB of addresses: metadata for 8 TiB.  Less where RLIMIT_AS or strict overcommit says so. */
+/* 64 GiB of addresses: metadata for 8 TiB.  Less where RLIMIT_AS, RLIMIT_DATA or strict overcommit
+   says so: of what is limited most is the program's. */
 #define ARENA_MAX (64ul << 30)
 #define ARENA_MIN (16ul << 20)
 
@@ -38,13 +40,25 @@ static struct {
  * All metadata lies in one range reserved at the start.  Taken from the kernel piece by piece it could land in
  * a hole that the program has just made with munmap and is about to fill with MAP_FIXED.
  */
+static size_t arena_most(void)
+{
+	static const int which[] = { RLIMIT_AS, RLIMIT_DATA };
+	size_t most = ARENA_MAX;
+	struct rlimit lim;
+
+	for (size_t i = 0; i < 2; i++)
+		if (!em_syscall4(SYS_prlimit64, 0, which[i], NULL, &lim) && lim.rlim_cur / 16 < most)
+			most = lim.rlim_cur / 16 & ~(size_t)4095;
+	return most < ARENA_MIN ? ARENA_MIN : most;
+}
+
 int em_meta_reserve(void)
 {
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 	long p = -12;
 	size_t bytes;
 
-	for (bytes = ARENA_MAX; bytes >= ARENA_MIN; bytes /= 2) {
+	for (bytes = arena_most(); bytes >= ARENA_MIN; bytes /= 2) {
 		p = em_sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
 		if (!em_is_err(p))
 			break;

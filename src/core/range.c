@@ -310,6 +310,9 @@ long em_range_mmap(uintptr_t addr, size_t len, int prot, int flags, int fd, int6
 	em_range_enter(&op);
 	ours = wants_management(addr, len, flags);
 	ret = over ? em_range_lock(&op, addr, end) : 0;
+	if (ours && !over && (prot & PROT_WRITE) && !(flags & MAP_NORESERVE) &&
+	    em_budget_refuses(op.t, len >> EM_PAGE_SHIFT))
+		ret = -ENOMEM;
 	if (ret) {
 		em_range_leave(&op);
 		return ret;
@@ -337,6 +340,11 @@ long em_range_brk(uintptr_t addr)
 	old_end = em_page_up(old);
 	new_end = em_page_up(addr);
 	if (addr && new_end < old_end && em_range_lock(&op, new_end, old_end)) {
+		em_range_leave(&op);
+		return (long)old;
+	}
+	if (addr && new_end > old_end &&
+	    em_budget_refuses(op.t, (new_end - old_end) >> EM_PAGE_SHIFT)) {
 		em_range_leave(&op);
 		return (long)old;
 	}

@@ -259,6 +259,11 @@ static long remap(struct mremap_call *c)
 	em_range_enter(&op);
 	managed = manages(c);
 	grown = !managed && grows_into_ours(c);
+	if (c->new_len > c->old_len && (managed || grown) &&
+	    em_budget_refuses(op.t, (c->new_len - c->old_len) >> EM_PAGE_SHIFT)) {
+		em_range_leave(&op);
+		return -ENOMEM;
+	}
 	ret = em_range_lock(&op, c->old, c->old + c->old_len);
 	if (!ret && (c->flags & MREMAP_FIXED)) {
 		ret = em_range_lock(&op, c->addr, c->addr + c->new_len);
