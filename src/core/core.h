@@ -237,6 +237,7 @@ struct em_thread {
 		em_slot_t slot;
 		int err; /* positive */
 	} lost; /* the last page that could not be read for this thread */
+	void *ring[16];		/* rings that the program has registered: see src/intercept/uring.c */
 	char *bounce;		/* EM_BOUNCE_PAGES, aligned: target of demand reads */
 	struct em_proxy_request proxy;
 	struct em_thread *next;

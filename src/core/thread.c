@@ -155,6 +155,7 @@ static void context_reset(struct em_thread *t)
 	t->app_alt_flags = 0;
 	t->own_blocked = t->own_pending = 0;
 	t->in_vfork = false;
+	em_memzero(t->ring, sizeof(t->ring));
 	t->stranger = false;
 	em_memzero(&t->stream, sizeof(t->stream));
 }

@@ -35,10 +35,7 @@ static const struct em_call *call_of(long nr)
 static long call_with_pointers(struct em_regs *r, const struct em_call *c)
 {
 	if (c->flags & EM_CALL_ASYNC)
-		return c->ptr[0].how == EM_PTR_END && r->nr != SYS_io_submit &&
-				       r->nr != SYS_io_destroy
-			       ? em_uring_call(r)
-			       : em_aio_call(r, c);
+		return r->nr >= SYS_io_uring_setup ? em_uring_call(r, c) : em_aio_call(r, c);
 	if (!em_hold_needed(c, r->arg))
 		return raw(r);
 	if (c->flags & EM_CALL_TRANSFER)

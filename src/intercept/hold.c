@@ -5,6 +5,7 @@
 
 #include "../core/core.h"
 #include "../core/sys.h"
+#include "flight.h"
 
 enum { UNKNOWN_BYTES = 4096, LARGEST_HOLD = 64 << 20 };
 
@@ -21,6 +22,7 @@ void em_hold_begin(struct em_hold *h, uintptr_t sp)
 	h->sp = sp;
 	h->n = 0;
 	h->inside = false;
+	h->pins = NULL;
 	h->err = h->t ? 0 : -ENOMEM;
 	if (h->t)
 		h->mark = em_hazard_begin(h->t, sp);
@@ -49,7 +51,10 @@ void em_hold_range(struct em_hold *h, uintptr_t addr, size_t len, enum em_ptr_di
 		len = LARGEST_HOLD;
 	if (!addr || !len || h->err || addr + len < addr || !em_space_may_manage(addr, len))
 		return;
-	em_hazard_push(h->t, addr, len, h->sp);
+	if (!h->pins)
+		em_hazard_push(h->t, addr, len, h->sp);
+	else if (!em_flight_pin(h->pins, addr, len))
+		h->err = -ENOMEM;
 	if (em_proxy_is_stranger(h->t)) {
 		ret = em_fault_in(h->t, addr, len, dir == EM_DIR_OUT);
 	} else {

@@ -17,6 +17,14 @@
 #include "calls.h"
 #include "hook.h"
 
+/* Held beyond the call: see flight.c. */
+struct em_pinned {
+	struct em_pinned *next;
+	uintptr_t start;
+	size_t len;
+	uint32_t handle;
+};
+
 struct em_hold {
 	struct em_thread *t;
 	uintptr_t sp;
@@ -24,6 +32,7 @@ struct em_hold {
 	uint32_t n; /* ranges held */
 	int err;    /* -EFAULT, -ENOMEM: the call cannot be made */
 	bool inside;
+	struct em_pinned **pins; /* ranges are pinned and listed here instead */
 };
 
 void em_hold_begin(struct em_hold *h, uintptr_t sp);
@@ -80,8 +89,9 @@ struct em_user_mmsghdr {
 /* transfer.c: read, write and their kin, in pieces when they are large. */
 long em_transfer(struct em_regs *r, const struct em_call *c);
 /* uring.c, aio.c */
-long em_uring_call(struct em_regs *r);
+long em_uring_call(struct em_regs *r, const struct em_call *c);
 long em_aio_call(struct em_regs *r, const struct em_call *c);
 void em_uring_closed(unsigned first, unsigned last);
+void em_requests_fork_child(void);
 
 #endif

@@ -2,6 +2,7 @@
 /*
  * Processes and descriptors: fork, clone, vfork, exit; close and friends around our own descriptors.
  */
+#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -91,6 +92,7 @@ static long fork_like(struct em_regs *r, uint64_t flags)
 			em_signals_clear();
 		em_patch_fork_child();
 		em_trap_fork_child();
+		em_requests_fork_child();
 		r->new_rsp = clone_stack(r);
 	}
 	return ret;
@@ -280,13 +282,18 @@ int em_special_fd(struct em_regs *r)
 
 	switch (r->nr) {
 	case SYS_close:
+		em_uring_closed((unsigned)a[0], (unsigned)a[0]);
 		r->ret = em_engine_owns_fd((int)a[0]) ? EBADF_ERR : em_syscall1(SYS_close, a[0]);
 		break;
 	case SYS_close_range:
+		if (!(a[2] & CLOSE_RANGE_CLOEXEC))
+			em_uring_closed((unsigned)a[0], (unsigned)a[1]);
 		r->ret = close_range_around((unsigned)a[0], (unsigned)a[1], (unsigned)a[2]);
 		break;
 	case SYS_dup2:
 	case SYS_dup3:
+		if (a[0] != a[1])
+			em_uring_closed((unsigned)a[1], (unsigned)a[1]);
 		r->ret = em_engine_owns_fd((int)a[1]) ? EBADF_ERR
 						      : em_syscall3(r->nr, a[0], a[1], a[2]);
 		break;

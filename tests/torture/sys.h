@@ -23,6 +23,6 @@ const char *sys_dir(void);
 #define SYS_TEST(f) { #f, f }
 
 extern const struct mm_test sys_io_tests[], sys_socket_tests[], sys_path_tests[],
-	sys_wait_tests[], sys_misc_tests[], sys_every_tests[];
+	sys_wait_tests[], sys_misc_tests[], sys_every_tests[], sys_async_tests[];
 
 #endif

@@ -72,7 +72,7 @@ int main(int argc, char **argv)
 {
 	static const struct mm_test *const groups[] = { sys_io_tests,	sys_socket_tests,
 							sys_path_tests, sys_wait_tests,
-							sys_misc_tests, sys_every_tests, NULL };
+							sys_misc_tests, sys_every_tests, sys_async_tests, NULL };
 	const char *tmp = getenv("TMPDIR");
 	int ret;
 
