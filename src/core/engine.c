@@ -159,6 +159,7 @@ void em_stats_write_file(void)
 	if (!em_engine.active || !em_engine.opt.stats_path[0])
 		return;
 	em_range_enter(&op);
+	em_space_check(op.t);
 	buf = em_meta_alloc(room);
 	n = buf ? em_stats_json(buf, room) : -1;
 	em_range_leave(&op);

@@ -151,6 +151,7 @@ long em_fork(long nr, const long *arg)
 			em_gate_open();
 			em_stat_inc(forks);
 		}
+		em_space_check(op.t);
 	} else {
 		em_gate_open();
 	}

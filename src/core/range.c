@@ -11,6 +11,8 @@
 static struct em_mutex map_lock;
 static uint64_t op_ids;
 
+enum { CHECK_EVERY = 64 };
+
 #define HOLE_CLEAR (EM_W_TAG | EM_W_STAMP | EM_W_SEG | EM_W_MAYBE_WP)
 #define ABSENT_CLEAR (EM_W_TAG | EM_W_STAMP | EM_W_MAYBE_WP)
 
@@ -31,6 +33,8 @@ void em_range_enter(struct em_range_op *op)
 
 void em_range_leave(struct em_range_op *op)
 {
+	if (op->id % CHECK_EVERY == 0)
+		em_space_check(op->t);
 	em_leave(op->t, false);
 	em_mutex_unlock(&map_lock);
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &op->mask, NULL, sizeof(op->mask));

@@ -40,6 +40,17 @@ int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind);
 int em_range_register(uintptr_t start, uintptr_t end);
 int em_range_unregister(uintptr_t start, uintptr_t end);
 
+/* check.c: compares every word with the counters, slots and regions; panics.  Nothing in other than debug
+   builds. [engine, map lock] */
+#ifdef EM_DEBUG
+void em_space_check(struct em_thread *t);
+#else
+static inline void em_space_check(struct em_thread *t)
+{
+	(void)t;
+}
+#endif
+
 /* Frees what a LOCKED page holds (w: its word): slot, frame; 1 if it was resident. */
 uint32_t em_range_free_content(uintptr_t addr, em_word_t w);
 
