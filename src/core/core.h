@@ -68,23 +68,29 @@ struct em_block {
 };
 
 /* Address table entries: 0, a block, or a region tagged with EM_ENTRY_LAZY: all 512 pages
-   managed and ABSENT, no descriptor yet (huge reservations cost 8 bytes per 2 MiB). */
+   managed and ABSENT, no descriptor yet.  A first-level entry may be tagged in the same way, for
+   all of its 16 GiB: reservations of terabytes cost next to nothing. */
 #define EM_ENTRY_LAZY 1ul
 
 #define EM_L2_BITS 13
 #define EM_L1_BITS (EM_ADDR_BITS - EM_BLOCK_SHIFT - EM_L2_BITS)
-extern uintptr_t *em_space_l1[1ul << EM_L1_BITS];
+#define EM_L1_SPAN (EM_BLOCK_SIZE << EM_L2_BITS)
+extern uintptr_t em_space_l1[1ul << EM_L1_BITS];
 
-/* The entry for addr, or NULL when nothing near it was ever managed. [any context] */
-static inline uintptr_t *em_space_entry(uintptr_t addr)
+/* The value of the entry for addr, 0 also where there is no table. [any context] */
+static inline uintptr_t em_space_value(uintptr_t addr)
 {
-	uintptr_t *l2;
+	uintptr_t l1;
 
 	if (addr >> EM_ADDR_BITS)
-		return NULL;
-	l2 = __atomic_load_n(&em_space_l1[addr >> (EM_BLOCK_SHIFT + EM_L2_BITS)],
+		return 0;
+	l1 = __atomic_load_n(&em_space_l1[addr >> (EM_BLOCK_SHIFT + EM_L2_BITS)],
 			     __ATOMIC_ACQUIRE);
-	return l2 ? &l2[(addr >> EM_BLOCK_SHIFT) & ((1ul << EM_L2_BITS) - 1)] : NULL;
+	if (!l1 || (l1 & EM_ENTRY_LAZY))
+		return l1;
+	return __atomic_load_n(&((uintptr_t *)l1)[(addr >> EM_BLOCK_SHIFT) &
+						  ((1ul << EM_L2_BITS) - 1)],
+			       __ATOMIC_ACQUIRE);
 }
 
 static inline bool em_entry_is_lazy(uintptr_t e)
@@ -107,9 +113,9 @@ int em_space_add(uintptr_t start, uintptr_t end, struct em_region *r);
 int em_space_adopt(uintptr_t addr, em_word_t w, struct em_region *r);
 /* Accounting when a LOCKED word goes to HOLE: the caller has stored it. [engine, map lock] */
 void em_space_forget(struct em_block *b, uint32_t seg);
-/* Lazy entries fully inside [start, end): the whole block leaves without a descriptor.
+/* A whole lazy block (of 2 MiB or 16 GiB, as the walk gives them) leaves without a descriptor.
    Returns false if the entry is not lazy (any more). [engine, map lock] */
-bool em_space_drop_lazy(uintptr_t block_base);
+bool em_space_drop_lazy(uintptr_t base, uintptr_t end);
 /* Frees descriptors and table entries of [start, end) that hold nothing. [engine, map lock] */
 void em_space_trim(uintptr_t start, uintptr_t end);
 
@@ -120,7 +126,7 @@ extern uint64_t em_regions_pages; /* managed pages, all regions */
 extern struct em_region_stats em_regions_closed; /* sums of retired regions */
 
 struct em_span_visit {
-	/* A run of managed pages; b NULL: lazy block. */
+	/* A run of managed pages; b NULL: lazy, part of a block, or a whole one of 2 MiB or 16 GiB. */
 	void (*fn)(void *arg, uintptr_t start, uintptr_t end, struct em_block *b);
 	void *arg;
 };

@@ -570,9 +570,7 @@ int em_fault_range(struct em_thread *t, uintptr_t addr, size_t len, bool write)
 	int ret;
 
 	for (uintptr_t a = em_page_down(addr); a < end; a += EM_PAGE_SIZE) {
-		uintptr_t *e = em_space_entry(a);
-
-		if (!e || !__atomic_load_n(e, __ATOMIC_ACQUIRE)) {
+		if (!em_space_value(a)) {
 			a = (a & ~(EM_BLOCK_SIZE - 1)) + EM_BLOCK_SIZE - EM_PAGE_SIZE;
 			continue;
 		}

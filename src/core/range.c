@@ -65,7 +65,7 @@ static void lock_block(void *arg, uintptr_t start, uintptr_t end, struct em_bloc
 	struct walk *w = arg;
 	bool nomem;
 
-	if (!b && end - start == EM_BLOCK_SIZE)
+	if (!b && end - start >= EM_BLOCK_SIZE)
 		return; /* lazy: nothing there */
 	if (!b)
 		b = em_space_block(start, &nomem);
@@ -134,8 +134,13 @@ static void finish_block(void *arg, uintptr_t start, uintptr_t end, struct em_bl
 
 	if (!b && k->action != EM_RANGE_UNMAP)
 		return;
-	if (!b && end - start == EM_BLOCK_SIZE && em_space_drop_lazy(start))
+	if (!b && end - start >= EM_BLOCK_SIZE && em_space_drop_lazy(start, end))
 		return;
+	if (end - start > EM_BLOCK_SIZE) { /* touched meanwhile: block by block */
+		for (uintptr_t a = start; a < end; a += EM_BLOCK_SIZE)
+			finish_block(arg, a, a + EM_BLOCK_SIZE, NULL);
+		return;
+	}
 	if (!b)
 		b = em_space_block(start, &nomem);
 	if (!b)
@@ -169,8 +174,7 @@ void em_range_finish(struct em_range_op *op, uintptr_t start, uintptr_t end,
 
 struct em_region *em_range_region_at(uintptr_t addr)
 {
-	uintptr_t *e = em_space_entry(addr);
-	uintptr_t v = e ? __atomic_load_n(e, __ATOMIC_ACQUIRE) : 0;
+	uintptr_t v = em_space_value(addr);
 	em_word_t *wp;
 
 	if (em_entry_is_lazy(v))
@@ -222,6 +226,12 @@ static void register_block(void *arg, uintptr_t start, uintptr_t end, struct em_
 	struct registration *r = arg;
 	uintptr_t a = start, run;
 
+	if (!b && end - start >= EM_BLOCK_SIZE) {
+		if (!r->err)
+			r->err = r->on ? em_uffd_register(a, end - a)
+				       : em_uffd_unregister(a, end - a);
+		return;
+	}
 	while (a < end && !r->err) {
 		for (run = a; run < end && em_range_region_at(run); run += EM_PAGE_SIZE)
 			;

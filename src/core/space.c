@@ -13,7 +13,7 @@
 #include "meta.h"
 #include "sys.h"
 
-uintptr_t *em_space_l1[1ul << EM_L1_BITS];
+uintptr_t em_space_l1[1ul << EM_L1_BITS];
 struct em_region *em_regions;
 uint64_t em_regions_pages;
 struct em_region_stats em_regions_closed;
@@ -24,8 +24,12 @@ static struct {
 } blocks;
 
 #define L2_ENTRIES (1ul << EM_L2_BITS)
-#define L1_SPAN (EM_BLOCK_SIZE << EM_L2_BITS)
 #define SLAB_BLOCKS 16
+
+static uintptr_t *l1_of(uintptr_t addr)
+{
+	return &em_space_l1[addr >> (EM_BLOCK_SHIFT + EM_L2_BITS)];
+}
 
 bool em_space_may_manage(uintptr_t addr, size_t len)
 {
@@ -36,12 +40,10 @@ bool em_space_may_manage(uintptr_t addr, size_t len)
 	if (last < addr || last > top)
 		last = top;
 	for (uintptr_t a = addr & ~(EM_BLOCK_SIZE - 1); a <= last; a += EM_BLOCK_SIZE) {
-		uintptr_t *e = em_space_entry(a);
-
-		if (e && __atomic_load_n(e, __ATOMIC_RELAXED))
+		if (em_space_value(a))
 			return true;
-		if (!e)
-			a |= L1_SPAN - EM_BLOCK_SIZE;
+		if (!*l1_of(a))
+			a |= EM_L1_SPAN - EM_BLOCK_SIZE;
 	}
 	return false;
 }
@@ -79,18 +81,24 @@ static void block_free(void *p)
 	em_mutex_unlock(&blocks.lock);
 }
 
+/* The entry for addr, its table made if need be: by range operations, and by a fault in 16 lazy GiB. */
 static uintptr_t *entry_make(uintptr_t addr)
 {
-	uintptr_t **l1 = &em_space_l1[addr >> (EM_BLOCK_SHIFT + EM_L2_BITS)];
+	uintptr_t *l1 = l1_of(addr), cur = __atomic_load_n(l1, __ATOMIC_ACQUIRE), *l2;
 
-	if (!*l1) {
-		uintptr_t *l2 = em_meta_alloc(L2_ENTRIES * sizeof(*l2));
-
+	while (!cur || em_entry_is_lazy(cur)) {
+		l2 = em_meta_alloc(L2_ENTRIES * sizeof(*l2));
 		if (!l2)
 			return NULL;
-		__atomic_store_n(l1, l2, __ATOMIC_RELEASE);
+		for (size_t i = 0; cur && i < L2_ENTRIES; i++)
+			l2[i] = cur;
+		if (__atomic_compare_exchange_n(l1, &cur, (uintptr_t)l2, false, __ATOMIC_ACQ_REL,
+						__ATOMIC_ACQUIRE))
+			cur = (uintptr_t)l2;
+		else
+			em_meta_free(l2, L2_ENTRIES * sizeof(*l2));
 	}
-	return em_space_entry(addr);
+	return &((uintptr_t *)cur)[(addr >> EM_BLOCK_SHIFT) & (L2_ENTRIES - 1)];
 }
 
 /* Segment of r in b, taking a free one if need be; when all are taken the last one stands in: only the
@@ -113,13 +121,20 @@ static uint32_t block_seg(struct em_block *b, struct em_region *r)
 
 struct em_block *em_space_block(uintptr_t addr, bool *nomem)
 {
-	uintptr_t *e = em_space_entry(addr);
-	uintptr_t v = e ? __atomic_load_n(e, __ATOMIC_ACQUIRE) : 0;
+	uintptr_t v = em_space_value(addr), *e;
 	struct em_block *b;
 
 	*nomem = false;
 	if (!v)
 		return NULL;
+	if (!em_entry_is_lazy(v))
+		return (struct em_block *)v;
+	e = entry_make(addr);
+	if (!e) {
+		*nomem = true;
+		return NULL;
+	}
+	v = __atomic_load_n(e, __ATOMIC_ACQUIRE);
 	if (!em_entry_is_lazy(v))
 		return (struct em_block *)v;
 	b = block_alloc(addr & ~(EM_BLOCK_SIZE - 1));
@@ -140,8 +155,7 @@ struct em_block *em_space_block(uintptr_t addr, bool *nomem)
 
 em_word_t *em_space_word(uintptr_t addr)
 {
-	uintptr_t *e = em_space_entry(addr);
-	uintptr_t v = e ? __atomic_load_n(e, __ATOMIC_ACQUIRE) : 0;
+	uintptr_t v = em_space_value(addr);
 
 	if (!v || em_entry_is_lazy(v))
 		return NULL;
@@ -192,8 +206,15 @@ int em_space_add(uintptr_t start, uintptr_t end, struct em_region *r)
 	uintptr_t a = start;
 
 	while (a < end) {
-		uintptr_t *e = entry_make(a);
+		uintptr_t *e;
 
+		if (!(a & (EM_L1_SPAN - 1)) && end - a >= EM_L1_SPAN && !*l1_of(a)) {
+			count_pages(r, EM_BLOCK_PAGES << EM_L2_BITS);
+			__atomic_store_n(l1_of(a), (uintptr_t)r | EM_ENTRY_LAZY, __ATOMIC_RELEASE);
+			a += EM_L1_SPAN;
+			continue;
+		}
+		e = entry_make(a);
 		if (!e)
 			return -12;
 		if (!(a & (EM_BLOCK_SIZE - 1)) && end - a >= EM_BLOCK_SIZE && !*e) {
@@ -244,34 +265,38 @@ void em_space_forget(struct em_block *b, uint32_t seg)
 	region_uncount(r, 1);
 }
 
-bool em_space_drop_lazy(uintptr_t base)
+bool em_space_drop_lazy(uintptr_t base, uintptr_t end)
 {
-	uintptr_t *e = em_space_entry(base);
+	bool l1 = end - base == EM_L1_SPAN;
+	uintptr_t *e = l1 ? l1_of(base) : entry_make(base);
 	uintptr_t v = e ? __atomic_load_n(e, __ATOMIC_ACQUIRE) : 0;
 
 	if (!em_entry_is_lazy(v))
 		return false;
 	if (!__atomic_compare_exchange_n(e, &v, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return false;
-	region_uncount((struct em_region *)(v & ~EM_ENTRY_LAZY), EM_BLOCK_PAGES);
+	region_uncount((struct em_region *)(v & ~EM_ENTRY_LAZY),
+		       l1 ? EM_BLOCK_PAGES << EM_L2_BITS : EM_BLOCK_PAGES);
 	return true;
 }
 
 void em_space_trim(uintptr_t start, uintptr_t end)
 {
 	for (uintptr_t a = start & ~(EM_BLOCK_SIZE - 1); a < end; a += EM_BLOCK_SIZE) {
-		uintptr_t *e = em_space_entry(a);
+		uintptr_t v = em_space_value(a);
 		struct em_block *b;
 		uint32_t i;
 
-		if (!e || !*e || em_entry_is_lazy(*e))
+		if (!v && !*l1_of(a))
+			a = (a | (EM_L1_SPAN - 1)) + 1 - EM_BLOCK_SIZE;
+		if (!v || em_entry_is_lazy(v))
 			continue;
-		b = (struct em_block *)*e;
+		b = (struct em_block *)v;
 		for (i = 0; i < EM_SEGS && !b->seg[i]; i++)
 			;
 		if (i < EM_SEGS)
 			continue;
-		__atomic_store_n(e, 0, __ATOMIC_RELEASE);
+		__atomic_store_n(entry_make(a), 0, __ATOMIC_RELEASE);
 		em_retire(b, block_free);
 	}
 }
@@ -294,22 +319,26 @@ struct em_region *em_region_new(uintptr_t start, uintptr_t end, enum em_region_k
 
 void em_space_walk(uintptr_t start, uintptr_t end, const struct em_span_visit *v)
 {
-	const uintptr_t l1_span = EM_BLOCK_SIZE << EM_L2_BITS;
 	uintptr_t a = start;
 
 	if (end > (1ul << EM_ADDR_BITS))
 		end = 1ul << EM_ADDR_BITS;
 	while (a < end) {
-		uintptr_t *e = em_space_entry(a), val;
 		uintptr_t stop = (a & ~(EM_BLOCK_SIZE - 1)) + EM_BLOCK_SIZE;
+		uintptr_t l1 = __atomic_load_n(l1_of(a), __ATOMIC_ACQUIRE), val;
 
-		if (!e) {
-			a = (a & ~(l1_span - 1)) + l1_span;
+		if (!l1) {
+			a = (a & ~(EM_L1_SPAN - 1)) + EM_L1_SPAN;
+			continue;
+		}
+		if (em_entry_is_lazy(l1) && !(a & (EM_L1_SPAN - 1)) && end - a >= EM_L1_SPAN) {
+			v->fn(v->arg, a, a + EM_L1_SPAN, NULL);
+			a += EM_L1_SPAN;
 			continue;
 		}
 		if (stop > end)
 			stop = end;
-		val = __atomic_load_n(e, __ATOMIC_ACQUIRE);
+		val = em_space_value(a);
 		if (val)
 			v->fn(v->arg, a, stop,
 			      em_entry_is_lazy(val) ? NULL : (struct em_block *)val);
