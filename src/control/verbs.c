@@ -175,18 +175,17 @@ static void budget(struct em_thread *t, uint64_t bytes, struct em_control_reply 
 /* The next block with managed pages at or after *addr, in *addr; false: none. */
 static bool next_block(uintptr_t *addr)
 {
-	const uintptr_t l1_span = EM_BLOCK_SIZE << EM_L2_BITS, end = 1ul << EM_ADDR_BITS;
+	const uintptr_t end = 1ul << EM_ADDR_BITS;
 	uintptr_t a = *addr;
 
 	while (a < end) {
-		uintptr_t *e = em_space_entry(a);
-		uintptr_t v = e ? __atomic_load_n(e, __ATOMIC_ACQUIRE) : 0;
+		uintptr_t v = em_space_value(a);
 
 		if (v && !em_entry_is_lazy(v)) {
 			*addr = a;
 			return true;
 		}
-		a = e ? a + EM_BLOCK_SIZE : (a & ~(l1_span - 1)) + l1_span;
+		a = em_space_has_blocks(a) ? a + EM_BLOCK_SIZE : (a | (EM_L1_SPAN - 1)) + 1;
 	}
 	return false;
 }

@@ -52,9 +52,13 @@ static int64_t meta_pages(void)
 	return meta > 0 ? meta >> EM_PAGE_SHIFT : 0;
 }
 
+/* Tables that outgrow half the budget (very many mappings) go beyond it: a program of which no page may
+   stay would not get on at all. */
 int64_t em_budget_used(void)
 {
-	return __atomic_load_n(&em_budget.resident, __ATOMIC_RELAXED) + meta_pages();
+	int64_t meta = meta_pages(), most = __atomic_load_n(&em_budget.limit, __ATOMIC_RELAXED) / 2;
+
+	return __atomic_load_n(&em_budget.resident, __ATOMIC_RELAXED) + (meta < most ? meta : most);
 }
 
 int64_t em_budget_floor(void)

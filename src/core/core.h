@@ -93,6 +93,15 @@ static inline uintptr_t em_space_value(uintptr_t addr)
 			       __ATOMIC_ACQUIRE);
 }
 
+/* May any of the 16 GiB around addr have a block?  addr within EM_ADDR_BITS. */
+static inline bool em_space_has_blocks(uintptr_t addr)
+{
+	uintptr_t l1 = __atomic_load_n(&em_space_l1[addr >> (EM_BLOCK_SHIFT + EM_L2_BITS)],
+				       __ATOMIC_ACQUIRE);
+
+	return l1 && !(l1 & EM_ENTRY_LAZY);
+}
+
 static inline bool em_entry_is_lazy(uintptr_t e)
 {
 	return e & EM_ENTRY_LAZY;
