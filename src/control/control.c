@@ -36,6 +36,7 @@ enum {
 	READ_MS = 2000,
 	SEND_MS = 10000,
 	SLICE_MS = 100,
+	RECOUNT_MS_MAX = 2048,
 };
 
 /*
@@ -51,9 +52,9 @@ static struct {
 	uint32_t phase; /* futex */
 	uint32_t want;
 	int wake_fd, listen_fd; /* -1: none */
-	bool child;
 	int leader_status;
 	bool leader_gone;
+	uint32_t recount_ms; /* the thread's own */
 	unsigned uid;
 	struct em_rawthread thread, connection;
 } ctl = { .wake_fd = -1, .listen_fd = -1 };
@@ -154,13 +155,13 @@ static bool name_is_taken(void)
 {
 	struct sockaddr_un un;
 	int fd = socket_at(ctl.path, &un);
-	bool taken;
+	long ret;
 
 	if (fd < 0)
 		return true;
-	taken = !em_syscall3(SYS_connect, fd, &un, sizeof(un));
+	ret = em_syscall3(SYS_connect, fd, &un, sizeof(un));
 	em_sys_close(fd);
-	return taken;
+	return !ret || ret == -EAGAIN; /* busy */
 }
 
 static long bind_temporary(int fd, const char *temporary, struct sockaddr_un *un)
@@ -372,27 +373,26 @@ static void serve(void)
 		unlink_path();
 }
 
-/* Threads of the program that are left; 1 when nobody knows. */
+enum { NOBODY_KNOWS = 1000 };
+
+/* Threads of the program that are left.  Rather too many than too few: ours are counted late. */
 static long program_threads(void)
 {
 	struct stat st;
 
 	if (em_syscall4(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &st, 0) || st.st_nlink < 3)
-		return 1;
+		return NOBODY_KNOWS;
 	return (long)st.st_nlink - 2 - em_rawthread_count - ctl.leader_gone;
 }
 
-/* A process whose last thread leaves with exit(2) ends; with threads of ours in it, it would not.  Those on
-   their way out are still counted for a moment. */
+/* Threads that leave at once each see the others, which are counted until they are gone: it takes one that
+   stays to see that nobody is left. */
 static void end_if_empty(void)
 {
-	for (long ms = 1; ms <= 512 && !em_control_stopping(); ms *= 2) {
-		if (program_threads() <= 0) {
-			unlink_path();
-			em_syscall1(SYS_exit_group, ctl.leader_status);
-		}
-		nap(ms);
-	}
+	if (program_threads() > 0)
+		return;
+	unlink_path();
+	em_syscall1(SYS_exit_group, ctl.leader_status);
 }
 
 static void rebind(void)
@@ -401,21 +401,39 @@ static void rebind(void)
 	move_phase(BINDING, bind_socket() ? GONE : BOUND);
 }
 
+/* Milliseconds; 0: no limit. */
+static struct timespec *timeout(struct timespec *ts, bool waiting)
+{
+	uint32_t ms = waiting ? CHILD_DELAY_MS : ctl.recount_ms;
+
+	*ts = (struct timespec){ ms / 1000, ms % 1000 * 1000000 };
+	return ms ? ts : NULL;
+}
+
+static void recount(void)
+{
+	if (__atomic_fetch_and(&ctl.want, ~(uint32_t)WANT_COUNT, __ATOMIC_SEQ_CST) & WANT_COUNT)
+		ctl.recount_ms = 1;
+	else if (ctl.recount_ms)
+		ctl.recount_ms = ctl.recount_ms < RECOUNT_MS_MAX ? 2 * ctl.recount_ms : 0;
+	if (ctl.recount_ms)
+		end_if_empty();
+}
+
 static void turn(void)
 {
-	struct timespec delay = { 0, CHILD_DELAY_MS * 1000000 };
 	struct pollfd p[2] = { { .fd = ctl.wake_fd, .events = POLLIN },
 			       { .fd = phase() == BOUND ? ctl.listen_fd : -1, .events = POLLIN } };
 	bool waiting = phase() == WAITING;
+	struct timespec ts;
 	uint64_t count;
-	long n = em_syscall5(SYS_ppoll, p, 2, waiting ? &delay : NULL, NULL, 0);
+	long n = em_syscall5(SYS_ppoll, p, 2, timeout(&ts, waiting), NULL, 0);
 
 	if (n > 0 && p[0].revents)
 		em_syscall3(SYS_read, ctl.wake_fd, &count, sizeof(count));
 	if (em_control_stopping())
 		return;
-	if (__atomic_fetch_and(&ctl.want, ~(uint32_t)WANT_COUNT, __ATOMIC_SEQ_CST) & WANT_COUNT)
-		end_if_empty();
+	recount();
 	if (n == 0 && waiting && move_phase(WAITING, BINDING))
 		rebind();
 	else if (n > 0 && p[1].revents)
@@ -482,7 +500,7 @@ void em_control_fork_child(void)
 	close_socket();
 	ctl.wake_fd = -1;
 	ctl.leader_gone = false;
-	ctl.child = true;
+	ctl.recount_ms = 0;
 	ctl.thread.alive = ctl.connection.alive = 0;
 	if (ctl.phase == NONE)
 		return;
@@ -550,14 +568,20 @@ void em_control_resume(void)
 		start_thread();
 }
 
+/* A process whose last thread leaves with exit(2) ends; with threads of ours in it, it would not. */
 void em_control_thread_leaves(int status)
 {
-	if (phase() == NONE || phase() == GONE)
-		return;
-	if (em_sys_gettid() == em_engine.pid) {
+	bool leader = em_sys_gettid() == em_engine.pid;
+	long left = program_threads();
+
+	if (left == 1 && em_rawthread_count) {
+		em_control_exit();
+		em_syscall1(SYS_exit_group, leader ? status : ctl.leader_status);
+	}
+	if (leader) {
 		ctl.leader_status = status;
 		ctl.leader_gone = true;
 	}
-	if (program_threads() <= 2)
+	if (ctl.leader_gone && phase() != NONE && phase() != GONE)
 		wake(WANT_COUNT);
 }

@@ -43,10 +43,22 @@ unsigned em_control_dirs(unsigned uid, const char *runtime, const char *tmp,
 	return add(dir, n, "/tmp", own);
 }
 
+/* Another user's directory (sudo keeps XDG_RUNTIME_DIR) is not the place for ours, unless it is everybody's. */
+static bool parent_is_fit(const char *dir)
+{
+	char parent[EM_CONTROL_PATH];
+	struct stat st;
+
+	snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(dir, '/') - dir), dir);
+	return !stat(parent, &st) && (st.st_uid == geteuid() || (st.st_mode & S_ISVTX));
+}
+
 int em_control_dir_make(const char *dir)
 {
 	struct stat st;
 
+	if (!parent_is_fit(dir))
+		return -EPERM;
 	if (mkdir(dir, 0700) && errno != EEXIST)
 		return -errno;
 	/* It may be there already, and somebody else's: /tmp is everybody's. */

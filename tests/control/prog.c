@@ -105,6 +105,24 @@ static int raw_exit_of_two(void)
 	return 1;
 }
 
+static void *leave_now(void *arg)
+{
+	(void)arg;
+	syscall(SYS_exit, 0);
+	return NULL;
+}
+
+/* All at once, as near as can be. */
+static int raw_exit_of_many(void)
+{
+	pthread_t t;
+
+	for (int i = 0; i < 20; i++)
+		pthread_create(&t, NULL, leave_now, NULL);
+	syscall(SYS_exit, 7);
+	return 1;
+}
+
 /* Another root and another user before it ends. */
 static int jail(const char *dir)
 {
@@ -205,6 +223,8 @@ int main(int argc, char **argv)
 		return raw_exit();
 	if (!strcmp(mode, "raw_exit_of_two"))
 		return raw_exit_of_two();
+	if (!strcmp(mode, "raw_exit_of_many"))
+		return raw_exit_of_many();
 	if (!strcmp(mode, "jail"))
 		return jail(argv[2]);
 	if (!strcmp(mode, "failing_exec"))

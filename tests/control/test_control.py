@@ -331,7 +331,7 @@ def test_a_child_inherits_the_changed_budget():
 
 
 def test_a_process_whose_threads_leave_one_by_one_ends():
-    for mode, status in (('raw_exit', 7), ('raw_exit_of_two', 7)):
+    for mode, status in [('raw_exit', 7), ('raw_exit_of_two', 7)] + 10 * [('raw_exit_of_many', 7)]:
         with Managed(mode) as m:
             assert m.p.wait(timeout=20) == status
             assert sockets() == [], mode
@@ -452,6 +452,19 @@ def test_a_directory_of_somebody_else_is_not_used():
     with Managed('hold', env=dict(ENV, XDG_RUNTIME_DIR=runtime)) as m:
         m.ready()
         assert os.listdir(os.path.join(runtime, 'extmem')) == []
+        m.end()
+
+
+def test_a_runtime_directory_of_somebody_else_is_not_used():
+    if not ROOT:
+        raise Skip('needs root')
+    runtime = os.path.join(WORK, 'kept-by-sudo')
+    os.mkdir(runtime)
+    os.chown(runtime, 65534, 65534)
+    with Managed('hold', env=dict(ENV, XDG_RUNTIME_DIR=runtime)) as m:
+        m.ready()
+        assert os.listdir(runtime) == []
+        good(m.pid, 'stats')
         m.end()
 
 
