@@ -160,9 +160,12 @@ static int lock_named(struct target *t, const struct message *m)
 
 		if (!fcntl(t->fd, F_OFD_SETLK, &l))
 			return 0;
-		/* a file system without locks cannot tell us of another user */
+		if (errno == EINTR)
+			continue;
+		/* shared by two it would be wrong memory for both */
 		if (errno != EAGAIN && errno != EACCES)
-			return errno == EINTR ? -EINTR : 0;
+			return refuse_errno(m, t->path, "cannot be locked against another user",
+					    errno);
 		pause_busy();
 	}
 	return refuse(m, -EBUSY,
@@ -277,6 +280,9 @@ static int open_device(struct target *t, const struct em_store_config *cfg,
 			      t->path);
 	if (t->fd < 0)
 		return refuse_errno(m, t->path, "not writable", -t->fd);
+	/* with force the device may be in use, but never by another of us */
+	if (lock_named(t, m))
+		return -EBUSY;
 	if (ioctl(t->fd, BLKGETSIZE64, &t->device_bytes))
 		return refuse_errno(m, t->path, "its size cannot be found out", errno);
 	found = em_probe_content(t->fd, t->device_bytes, buf, sizeof(buf), &ours);

@@ -466,6 +466,15 @@ static void address_space(void)
 	printf("%zu\n", n * 4);
 }
 
+static void wait_for_kill(void)
+{
+	fill_all(1);
+	if (write(1, "up\n", 3) != 3)
+		die("write");
+	for (;;)
+		verify_all(1);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -474,7 +483,7 @@ static const struct {
 	{"call", in_a_call}, {"forked", forked}, {"writes", writes}, {"stall", stall},
 	{"stall_writes", stall_writes}, {"exit", exit_in_a_stall}, {"full", full},
 	{"until_refused", until_refused}, {"until_signal", until_signal}, {"limits", limits},
-	{"plain", plain}, {"memlock", memlock}, {"address_space", address_space},
+	{"plain", plain}, {"wait", wait_for_kill}, {"memlock", memlock}, {"address_space", address_space},
 };
 
 int main(int argc, char **argv)

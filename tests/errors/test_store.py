@@ -3,12 +3,15 @@
 """Programs on a store that fails, stalls, or is full: test_store.py BUILD PROG"""
 import json
 import os
+import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 BUILD, PROG = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
@@ -217,6 +220,128 @@ class Full(Case):
                 with self.subTest(way=way, swap=swap):
                     self.ok(run('full', inject, way, swap), err=self.LINE)
                     self.assertGreater(stats()['evictions']['budget_overruns'], 0)
+
+    def test_no_more_memory(self):
+        """A memory cgroup stands for a machine that has no more."""
+        group = memory_group(96 << 20)
+        if not group:
+            self.skipTest('no memory cgroup can be made')
+        self.addCleanup(os.rmdir, group)
+        join = lambda: write(os.path.join(group, 'cgroup.procs'), str(os.getpid()))
+        for what, out in (('until_refused', r'refused after \d+\n'),
+                          ('until_signal', r'signal at page \d+\n')):
+            with self.subTest(what=what):
+                p = run(what, swap=DIR + ',size=8M', dram='8M', preexec_fn=join)
+                self.assertEqual(p.returncode, 0, p.stderr)
+                self.assertRegex(p.stdout, out)
+
+
+def write(path, text):
+    with open(path, 'w') as f:
+        f.write(text)
+
+
+def memory_group(limit):
+    for root, name in (('/sys/fs/cgroup/memory', 'memory.limit_in_bytes'),
+                       ('/sys/fs/cgroup', 'memory.max')):
+        group = os.path.join(root, f'extmem-test-{os.getpid()}')
+        try:
+            os.mkdir(group)
+        except OSError:
+            continue
+        try:
+            write(os.path.join(group, name), str(limit))
+            return group
+        except OSError:
+            os.rmdir(group)
+    return None
+
+
+def limited(which, value):
+    return lambda: resource.setrlimit(getattr(resource, 'RLIMIT_' + which), (value, value))
+
+
+class Limits(Case):
+    def test_from_the_start(self):
+        for which, value, err in (('FSIZE', 1 << 20, Full.LINE), ('NOFILE', 24, ''), ('NPROC', 1, ''),
+                                  ('AS', 256 << 20, ''), ('DATA', 64 << 20, ''), ('MEMLOCK', 0, ''),
+                                  ('CORE', 0, '')):
+            with self.subTest(limit=which):
+                p = run('plain', options=('--stats', '/dev/null'), preexec_fn=limited(which, value))
+                self.ok(p, err=err)
+
+    def test_while_it_runs(self):
+        for way in WAYS:
+            with self.subTest(way=way):
+                p = run('limits', way=way, options=('--stats', '-'))
+                self.assertEqual(p.returncode, 0, p.stderr)
+
+    def test_address_space_is_the_programs(self):
+        for which in ('AS', 'DATA'):
+            with self.subTest(limit=which):
+                p = run('address_space', preexec_fn=limited(which, 1 << 30))
+                self.assertEqual(p.returncode, 0, p.stderr)
+                self.assertGreater(int(p.stdout), 800)
+
+    def test_memlock(self):
+        self.ok(run('memlock'))
+
+
+class SwapFiles(Case):
+    def start(self, swap):
+        p = subprocess.Popen([EXTMEM, 'run', '--dram', '1M', '--swap', swap, '--', PROG, 'wait', '-'],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(p.stdout.close)
+        self.addCleanup(p.stderr.close)
+        self.assertEqual(p.stdout.read(3), b'up\n')
+        return p
+
+    def refused(self, swap):
+        p = run('plain', swap=swap)
+        self.assertEqual((p.returncode, p.stdout), (2, ''))
+        self.assertIn('in use', p.stderr)
+
+    def test_two_on_one_file(self):
+        name = os.path.join(DIR, 'named')
+        p = self.start(name)
+        for swap in (name, name + ',force'):
+            self.refused(swap)
+        # by another name, too
+        os.link(name, name + '2')
+        self.refused(name + '2')
+        p.kill()
+        p.wait()
+        self.ok(run('plain', swap=name))
+
+    @unittest.skipIf(os.geteuid(), 'needs root for a loop device')
+    def test_two_on_one_device(self):
+        image = os.path.join(DIR, 'image')
+        with open(image, 'w') as f:
+            f.truncate(64 << 20)
+        made = subprocess.run(['losetup', '-f', '--show', image], capture_output=True, text=True)
+        if made.returncode:
+            self.skipTest('no loop device: ' + made.stderr)
+        device = made.stdout.strip()
+        self.addCleanup(subprocess.run, ['losetup', '-d', device])
+        p = self.start(device)
+        for swap in (device, device + ',force'):
+            self.refused(swap)
+        p.kill()
+        p.wait()
+
+    def test_killed_at_random_it_leaves_nothing(self):
+        where = os.path.join(DIR, 'empty')
+        os.mkdir(where)
+        seed = random.randrange(1 << 30)
+        rng = random.Random(seed)
+        env = {**os.environ, 'TMPDIR': where}
+        for _ in range(25):
+            p = subprocess.Popen([EXTMEM, 'run', '--dram', '1M', '--', PROG, 'wait', '-'], env=env,
+                                 stdout=subprocess.DEVNULL, cwd=where)
+            time.sleep(rng.random() * 0.2)
+            p.kill()
+            p.wait()
+            self.assertEqual(os.listdir(where), [], f'seed {seed}')
 
 
 if __name__ == '__main__':
