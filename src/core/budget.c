@@ -13,7 +13,7 @@
 struct em_budget em_budget;
 
 enum { OVERRUN_TURNS = 200, HOPELESS_TURNS = 2, META_FREE_BYTES = 2 << 20,
-       ROOM_PAGES = 128, ASK_NS = 20000000 };
+       ROOM_PAGES = 128, ASK_NS = 20000000, REST_BYTES = 32 << 20 };
 
 static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
 {
@@ -78,6 +78,14 @@ static void note_peak(int64_t now)
 		;
 }
 
+static int turns_at_most(bool hopeless)
+{
+	/* Where memory ends, clean pages must be found however many dirty ones have to stay. */
+	if (em_budget_used() > em_budget.hard)
+		return OVERRUN_TURNS;
+	return hopeless || em_io_blocked() ? HOPELESS_TURNS : OVERRUN_TURNS;
+}
+
 /*
  * Charges first and makes room afterwards: the caller owns the pages it is filling, so nobody can
  * take them, and an overshoot is at most one run a thread.  When nothing can be evicted for
@@ -100,9 +108,7 @@ void em_charge(struct em_thread *t, uint32_t npages)
 		if (em_reclaim_inline(t, em_budget.batch)) {
 			turn = 0;
 			__atomic_store_n(&hopeless, 0, __ATOMIC_RELAXED);
-		} else if (turn > (em_io_blocked() || __atomic_load_n(&hopeless, __ATOMIC_RELAXED)
-					   ? HOPELESS_TURNS
-					   : OVERRUN_TURNS)) {
+		} else if (turn > turns_at_most(__atomic_load_n(&hopeless, __ATOMIC_RELAXED))) {
 			__atomic_store_n(&hopeless, 1, __ATOMIC_RELAXED);
 			em_stat_inc(budget_overruns);
 			return;
@@ -116,7 +122,12 @@ void em_charge(struct em_thread *t, uint32_t npages)
 
 void em_budget_set_hard(uint64_t bytes)
 {
-	em_budget.hard = (int64_t)(bytes >> EM_PAGE_SHIFT) / 10 * 9;
+	uint64_t rest = bytes / 10;
+
+	/* For what is not managed: page tables, libraries, the program's files. */
+	if (rest < REST_BYTES)
+		rest = bytes / 2 < REST_BYTES ? bytes / 2 : REST_BYTES;
+	em_budget.hard = (int64_t)((bytes - rest) >> EM_PAGE_SHIFT);
 }
 
 /* MemAvailable in pages, INT64_MAX where it is not known. */

@@ -7,12 +7,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -440,9 +442,13 @@ static void plain(void)
 /* What the program may lock is what the kernel says. */
 static void memlock(void)
 {
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct none[2] = {0};
 	struct rlimit r = {16 * PG, 16 * PG};
 
 	fill_all(1);
+	if (syscall(SYS_capset, &head, none))
+		die("capset");
 	if (setrlimit(RLIMIT_MEMLOCK, &r))
 		die("setrlimit");
 	if (mlock(area, 8 * PG))
