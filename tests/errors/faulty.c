@@ -171,7 +171,7 @@ static void in_a_call(void)
 static void forked(void)
 {
 	size_t n;
-	int status;
+	int status = -1;
 	pid_t pid;
 
 	faulty_install();
@@ -208,7 +208,7 @@ static void writes(void)
 		verify_all(6);
 		_exit(0);
 	}
-	int status;
+	int status = -1;
 
 	if (wait(&status) < 0 || status)
 		wrong("child: status 0x%x\n", (unsigned)status);
@@ -244,7 +244,7 @@ static void *wait_for_page(void *arg)
 static void *fork_meanwhile(void *arg)
 {
 	pid_t pid = fork();
-	int status;
+	int status = -1;
 
 	if (!pid) {
 		for (size_t i = PAGES / 2; i < PAGES; i++)
@@ -403,7 +403,7 @@ static void limits(void)
 		rlim_t value;
 	} l[] = {{RLIMIT_FSIZE, 1 << 20}, {RLIMIT_NOFILE, 32}, {RLIMIT_MEMLOCK, 0},
 		 {RLIMIT_FSIZE, 0}};
-	int status;
+	int status = -1;
 
 	fill_all(1);
 	for (size_t i = 0; i < sizeof(l) / sizeof(l[0]); i++) {
@@ -425,7 +425,7 @@ static void limits(void)
 
 static void plain(void)
 {
-	int status;
+	int status = -1;
 
 	fill_all(1);
 	verify_all(1);
