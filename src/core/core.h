@@ -217,6 +217,13 @@ struct em_lent {
 	uintptr_t sp;
 };
 
+struct em_alt_stack {
+	uintptr_t sp;
+	size_t size; /* 0: none */
+	int flags;
+	bool disarmed; /* by SS_AUTODISARM: the handler on it has not returned */
+};
+
 struct em_thread {
 	int tid;
 	uint32_t used;
@@ -224,7 +231,8 @@ struct em_thread {
 	uint64_t section;
 	unsigned depth;
 	uint64_t saved_mask;	/* signals to restore when the outermost section ends */
-	uint64_t own_blocked;	/* of the engine's own signals: what the program believes */
+	uint64_t own_blocked;	/* what the program believes of signals that the kernel's mask
+				   does not tell about: see sigmask.c */
 	bool stranger;		/* made by another process that shares our memory */
 	bool in_vfork;		/* on loan to a vfork child, or was until just now */
 	uint32_t vfork_mark;	/* hazards of the parent itself */
@@ -232,8 +240,10 @@ struct em_thread {
 	struct em_hazard hazard[EM_HAZARDS];
 	struct em_hazard *more_hazards[EM_HAZARD_CHUNKS];
 	uintptr_t alt_base;	/* our alternate signal stack, 0: none */
-	uintptr_t app_alt_sp, app_alt_size;
-	int app_alt_flags;
+	struct em_alt_stack alt; /* the one that the program set */
+	struct em_sigdelivery *moving; /* a signal frame of the program is being written */
+	bool waiting;		/* in a system call that has installed wait_mask, */
+	uint64_t wait_mask;	/* as the program gave it */
 	/* What the last faults say about the next: see fault.c. */
 	struct em_run touch[EM_TOUCH_RUNS];
 	uint32_t touch_victim;
@@ -565,7 +575,7 @@ void em_proxy_fork_child(void);
 
 /* ---- delivery --------------------------------------------------------------------------------- */
 
-int em_upcall_install(void);			     /* upcall.c */
+int em_upcall_install(bool restart);		     /* upcall.c; calls that a SIGBUS interrupts */
 void em_upcall_thread_start(struct em_thread *t);    /* alternate stack */
 void em_upcall_thread_prepare(struct em_thread *t);  /* memory for it */
 int em_handlers_start(unsigned n);		     /* handlers.c */

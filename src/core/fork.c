@@ -8,7 +8,6 @@
  * Slots are shared without copying: see the fork protocol in store.h.
  */
 #include <errno.h>
-#include <signal.h>
 #include <sys/mman.h>
 
 #include "../control/control.h"
@@ -94,16 +93,6 @@ static void child_block(void *arg, uintptr_t start, uintptr_t end, struct em_blo
 	}
 }
 
-/* The alternate stack comes along with the fork, the pins of mlock do not. */
-static void pin_alternate_stack(void)
-{
-	stack_t ss;
-
-	if (em_syscall2(SYS_sigaltstack, NULL, &ss) == 0 && !(ss.ss_flags & SS_DISABLE) &&
-	    em_space_may_manage((uintptr_t)ss.ss_sp, ss.ss_size))
-		em_range_pin((uintptr_t)ss.ss_sp, ss.ss_size);
-}
-
 /* If this fails, missing pages of the child would read as zeros: better no child. */
 static void child_start(struct em_range_op *op)
 {
@@ -123,7 +112,6 @@ static void child_start(struct em_range_op *op)
 	em_budget.pinned = 0; /* child_page takes the marks off */
 	em_space_walk(0, 1ul << EM_ADDR_BITS, &v);
 	register_run(&c);
-	pin_alternate_stack();
 	if (em_engine.opt.delivery == EM_DELIVERY_THREAD &&
 	    em_handlers_start(em_engine.opt.delivery_threads))
 		em_panic("extmem: fork: the child gets no handler thread\n");

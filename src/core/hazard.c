@@ -19,18 +19,19 @@
  * current one.  Calls on another stack are left alone: the alternate signal stack, whose handler may
  * have interrupted a call that goes on afterwards, and fibers when they are far away.
  */
-static bool on_other_stack(uintptr_t a, uintptr_t b)
+static bool on_other_stack(const struct em_thread *t, uintptr_t a, uintptr_t b)
 {
+	uintptr_t base = t->alt.sp;
+	size_t size = t->alt.size;
 	stack_t ss;
-	uintptr_t base;
 
-	if (em_syscall2(SYS_sigaltstack, NULL, &ss) < 0)
-		return true;
-	/* None, in upcall mode: SS_AUTODISARM has hidden the one that we are on. */
-	if (ss.ss_flags & SS_DISABLE)
-		return em_engine.opt.delivery == EM_DELIVERY_UPCALL;
-	base = (uintptr_t)ss.ss_sp;
-	return b - base < ss.ss_size && a - base >= ss.ss_size;
+	if (em_engine.opt.delivery != EM_DELIVERY_UPCALL) { /* the kernel has the program's own */
+		if (em_syscall2(SYS_sigaltstack, NULL, &ss) < 0)
+			return true;
+		base = (uintptr_t)ss.ss_sp;
+		size = ss.ss_flags & SS_DISABLE ? 0 : ss.ss_size;
+	}
+	return t->alt.disarmed || (b - base < size && a - base >= size);
 }
 
 /* Entry i of a thread, NULL: there is no memory for it. */
@@ -91,7 +92,7 @@ uint32_t em_hazard_begin(struct em_thread *t, uintptr_t sp)
 	while (t->nhazards) {
 		const struct em_hazard *h = entry(t, t->nhazards - 1);
 
-		if (h->sp > sp || sp - h->sp > (64ul << 20) || on_other_stack(h->sp, sp))
+		if (h->sp > sp || sp - h->sp > (64ul << 20) || on_other_stack(t, h->sp, sp))
 			break;
 		__atomic_store_n(&t->nhazards, t->nhazards - 1, __ATOMIC_RELEASE);
 	}

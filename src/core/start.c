@@ -97,7 +97,7 @@ static int start_delivery(const struct em_options *o, char *err, size_t err_len)
 	}
 	if (o->delivery == EM_DELIVERY_UPCALL)
 		em_signals_take(SIGBUS);
-	ret = o->delivery == EM_DELIVERY_UPCALL ? em_upcall_install()
+	ret = o->delivery == EM_DELIVERY_UPCALL ? em_upcall_install(true)
 						: em_handlers_start(o->delivery_threads);
 	if (ret)
 		snprintf(err, err_len, "fault delivery: cannot be started: %s", strerror(-ret));

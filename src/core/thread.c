@@ -151,8 +151,9 @@ static void context_reset(struct em_thread *t)
 	em_memzero(&t->upgrade, sizeof(t->upgrade));
 	t->rmw = 0;
 	t->refused_addr = 0;
-	t->app_alt_sp = t->app_alt_size = 0;
-	t->app_alt_flags = 0;
+	em_memzero(&t->alt, sizeof(t->alt));
+	t->moving = NULL;
+	t->waiting = false;
 	t->own_blocked = t->own_pending = 0;
 	t->in_vfork = false;
 	em_memzero(t->ring, sizeof(t->ring));

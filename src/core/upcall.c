@@ -90,7 +90,6 @@ static bool error_callback(struct em_thread *t, uintptr_t addr, const ucontext_t
 	}
 	em_leave(t, false);
 	em_memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
-	mask = em_signals_without_ours(mask);
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
 	again = hook->fn(&e, hook->arg) == EXTMEM_ERROR_RETRY;
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8);
@@ -109,6 +108,7 @@ static void on_sigbus(int sig, siginfo_t *si, void *ucv)
 		t = em_thread_self();
 		if (!t)
 			em_panic("extmem: no memory for a thread context\n");
+		em_upcall_keep_own_stack(t, &uc->uc_stack); /* perhaps made just now */
 		switch (serve(t, addr, write)) {
 		case EM_FAULT_DONE:
 			return;
@@ -149,11 +149,12 @@ __asm__(".text\n"
 	".size em_upcall_restorer, . - em_upcall_restorer\n");
 void em_upcall_restorer(void);
 
-int em_upcall_handle(int signo, void (*handler)(int, siginfo_t *, void *), uint64_t mask)
+int em_upcall_handle(int signo, void (*handler)(int, siginfo_t *, void *), uint64_t mask,
+		     bool restart)
 {
 	struct kernel_sigaction sa = {
 		.handler = handler,
-		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG,
+		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG | (restart ? SA_RESTART : 0),
 		.restorer = em_upcall_restorer,
 		.mask = mask,
 	};
@@ -163,9 +164,9 @@ int em_upcall_handle(int signo, void (*handler)(int, siginfo_t *, void *), uint6
 
 /* All signals stay blocked during an upcall: no handler of the program can run, and fault, while
    we own pages. */
-int em_upcall_install(void)
+int em_upcall_install(bool restart)
 {
-	return em_upcall_handle(SIGBUS, on_sigbus, ~0ull);
+	return em_upcall_handle(SIGBUS, on_sigbus, ~0ull, restart);
 }
 
 void em_upcall_thread_prepare(struct em_thread *t)
@@ -174,33 +175,44 @@ void em_upcall_thread_prepare(struct em_thread *t)
 		t->alt_base = (uintptr_t)em_meta_alloc(ALT_STACK_BYTES);
 }
 
-/* An alternate stack, so that a fault on a stack that is itself managed (fibers) can be served.  A
-   program that sets its own gets its own (signals.c); our signal mask is all blocked or
-   about to be restored by the caller. */
+stack_t em_upcall_own_stack(const struct em_thread *t)
+{
+	return (stack_t){ .ss_sp = (void *)t->alt_base, .ss_size = ALT_STACK_BYTES };
+}
+
+/* A process that shares our memory but is no thread of ours (clone with CLONE_VM alone) must not get
+   the stack of the thread whose context it uses. */
+static bool is_owner(const struct em_thread *t)
+{
+	return t->alt_base && (t->in_vfork || em_sys_gettid() == t->tid);
+}
+
+void em_upcall_keep_own_stack(const struct em_thread *t, stack_t *ss)
+{
+	if (t->alt_base && (uintptr_t)ss->ss_sp == t->alt_base)
+		return;
+	if (is_owner(t))
+		*ss = em_upcall_own_stack(t);
+	else
+		*ss = (stack_t){ .ss_flags = SS_DISABLE };
+}
+
+/* Upcalls and all signals of the program are taken here: it is never managed, and large enough for
+   them to nest.  The program's own alternate stack exists only in our record (sigframe.c). */
 void em_upcall_thread_start(struct em_thread *t)
 {
 	stack_t old, ss;
 
 	if (em_engine.opt.delivery != EM_DELIVERY_UPCALL)
 		return;
-	if (em_syscall2(SYS_sigaltstack, NULL, &old) < 0)
-		return;
-	if (!(old.ss_flags & SS_DISABLE)) {
-		t->app_alt_sp = (uintptr_t)old.ss_sp;
-		t->app_alt_size = old.ss_size;
-		t->app_alt_flags = old.ss_flags;
-		return;
-	}
 	em_upcall_thread_prepare(t);
 	if (!t->alt_base)
 		return;
-	em_upcall_use_own_stack(t, &ss);
-}
-
-void em_upcall_use_own_stack(struct em_thread *t, stack_t *ss)
-{
-	ss->ss_sp = (void *)t->alt_base;
-	ss->ss_size = ALT_STACK_BYTES;
-	ss->ss_flags = 0;
-	em_syscall2(SYS_sigaltstack, ss, NULL);
+	ss = em_upcall_own_stack(t);
+	em_syscall2(SYS_sigaltstack, &ss, &old);
+	if (!(old.ss_flags & SS_DISABLE)) {
+		t->alt.sp = (uintptr_t)old.ss_sp;
+		t->alt.size = old.ss_size;
+		t->alt.flags = old.ss_flags & ~SS_ONSTACK;
+	}
 }

@@ -161,7 +161,7 @@ static long get_events(struct em_regs *r, const struct em_call *c)
 	em_hold_call(&h, c, r->nr, a);
 	if (r->nr == SYS_io_pgetevents && a[5] && !em_hold_get(&h, &m, (uintptr_t)a[5], sizeof(m)) &&
 	    m.set && m.size == 8 && !em_hold_get(&h, &mask, m.set, 8)) {
-		mask = em_signals_without_ours(mask);
+		mask = em_sigmask_to_kernel(mask);
 		m.set = (uintptr_t)&mask;
 		a[5] = (long)&m;
 	}

@@ -42,14 +42,17 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	SPECIAL(munlockall), SPECIAL(unshare), SPECIAL(setns), SPECIAL(vmsplice),
 	SPECIAL(clone), SPECIAL(clone3), SPECIAL(fork), SPECIAL(vfork), SPECIAL(exit),
 	SPECIAL(exit_group), SPECIAL(rt_sigaction), SPECIAL(rt_sigprocmask),
-	SPECIAL(sigaltstack), SPECIAL(rt_sigsuspend), SPECIAL(ppoll), SPECIAL(pselect6),
+	SPECIAL(sigaltstack), SPECIAL(rt_sigsuspend), SPECIAL(rt_sigpending),
+	SPECIAL(rt_sigtimedwait), SPECIAL(rt_tgsigqueueinfo), SPECIAL(kill),
+	SPECIAL(tkill), SPECIAL(tgkill),
+	SPECIAL(signalfd), SPECIAL(signalfd4), SPECIAL(ppoll), SPECIAL(pselect6),
 	SPECIAL(epoll_pwait), SPECIAL(epoll_pwait2), SPECIAL(close), SPECIAL(close_range),
 	SPECIAL(dup2), SPECIAL(dup3), SPECIAL(rt_sigreturn),
 
 	/* no pointers, or only addresses that the kernel does not follow */
 	NOPTR(lseek), NOPTR(getpid), NOPTR(gettid), NOPTR(getppid), NOPTR(sched_yield),
 	NOPTR(dup), NOPTR(fsync), NOPTR(fdatasync), NOPTR(getuid), NOPTR(geteuid), NOPTR(getgid),
-	NOPTR(getegid), NOPTR(kill), NOPTR(tgkill), NOPTR(tkill), NOPTR(socket), NOPTR(listen),
+	NOPTR(getegid), NOPTR(socket), NOPTR(listen),
 	NOPTR(shutdown), NOPTR(epoll_create), NOPTR(epoll_create1), NOPTR(eventfd), NOPTR(eventfd2),
 	NOPTR(flock), NOPTR(umask), NOPTR(setpgid), NOPTR(getpgid), NOPTR(getpgrp), NOPTR(setsid),
 	NOPTR(getsid), NOPTR(alarm), NOPTR(pause), NOPTR(membarrier),
@@ -164,11 +167,8 @@ const struct em_call em_calls[EM_CALL_MAX] = {
 	CALL(futex_requeue, P(WAITV, OUT, 0, 15)),
 	CALL(nanosleep, IN(0, TIMESPEC), OUT(1, TIMESPEC)),
 	CALL(clock_nanosleep, IN(2, TIMESPEC), OUT(3, TIMESPEC)),
-	CALL(rt_sigpending, UPTO(0, 1, 1)),
-	CALL(rt_sigtimedwait, IN(0, 8), OUT(1, SIGINFO), IN(2, TIMESPEC)),
-	CALL(rt_sigqueueinfo, IN(2, SIGINFO)), CALL(rt_tgsigqueueinfo, IN(3, SIGINFO)),
+	CALL(rt_sigqueueinfo, IN(2, SIGINFO)),
 	CALL(pidfd_send_signal, IN(2, SIGINFO)),
-	CALL(signalfd, IN(1, 8)), CALL(signalfd4, IN(1, 8)),
 
 	/* requests that outlive the call */
 	ASYNC(io_setup, OUT(1, 8)), ASYNC(io_destroy), ASYNC(io_submit),

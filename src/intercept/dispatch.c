@@ -101,6 +101,28 @@ static long hook_mprotect(const struct em_regs *r)
 	return ret;
 }
 
+/* The new program inherits the mask as this one sees it. */
+static long exec(struct em_regs *r, const struct em_call *c)
+{
+	const long *a = r->arg;
+	struct em_hold h;
+	uint64_t mask;
+	long ret;
+
+	em_hold_begin(&h, r->rsp);
+	em_hold_call(&h, c, r->nr, a);
+	ret = em_hold_ready(&h);
+	if (!ret) {
+		em_control_before_exec();
+		mask = em_sigmask_before_exec();
+		ret = em_syscall5(r->nr, a[0], a[1], a[2], a[3], a[4]);
+		em_sigmask_exec_failed(mask);
+		em_control_exec_failed();
+	}
+	em_hold_end(&h);
+	return ret;
+}
+
 static int special(struct em_regs *r)
 {
 	const long *a = r->arg;
@@ -141,10 +163,30 @@ static int special(struct em_regs *r)
 		em_signals_rt_sigaction(r);
 		return EM_HOOK_DONE;
 	case SYS_rt_sigprocmask:
-		em_signals_rt_sigprocmask(r);
+		em_sigmask_rt_sigprocmask(r);
 		return EM_HOOK_DONE;
+	case SYS_rt_sigpending:
+		em_sigmask_rt_sigpending(r);
+		return EM_HOOK_DONE;
+	case SYS_rt_sigtimedwait:
+		em_sigmask_rt_sigtimedwait(r);
+		return EM_HOOK_DONE;
+	case SYS_rt_tgsigqueueinfo:
+		em_sigmask_rt_tgsigqueueinfo(r);
+		return EM_HOOK_DONE;
+	case SYS_kill:
+	case SYS_tkill:
+	case SYS_tgkill:
+		em_sigmask_kill(r);
+		return EM_HOOK_DONE;
+	case SYS_signalfd:
+	case SYS_signalfd4:
+		em_sigmask_signalfd(r);
+		return EM_HOOK_DONE;
+	case SYS_rt_sigreturn:
+		return em_sigframe_rt_sigreturn(r);
 	case SYS_sigaltstack:
-		em_signals_sigaltstack(r);
+		em_sigframe_sigaltstack(r);
 		return EM_HOOK_DONE;
 	case SYS_close:
 	case SYS_close_range:
@@ -188,13 +230,14 @@ static int dispatch(struct em_regs *r, const struct em_call *c)
 		em_stat_inc(syscalls_hooked);
 		action = special(r);
 	} else {
-		if (c->flags & EM_CALL_EXEC)
-			em_control_before_exec();
-		r->ret = em_trap_refuses(r) ? -EINVAL : call_with_pointers(r, c);
-		if (c->flags & EM_CALL_EXEC)
-			em_control_exec_failed();
+		if (em_trap_refuses(r))
+			r->ret = -EINVAL;
+		else
+			r->ret = c->flags & EM_CALL_EXEC ? exec(r, c) : call_with_pointers(r, c);
 		if (r->ret == -EBUSY && is_registration(r) && release_registered(r))
 			r->ret = call_with_pointers(r, c);
+		if (__builtin_expect(em_sigmask_signalfds, 0))
+			em_sigmask_after_read(r);
 	}
 	if (c->flags & EM_CALL_REMAPS)
 		em_user_remapped();

@@ -179,7 +179,7 @@ static bool is_own_process(void)
    Upcalls may: the way out leads over a stack that may be managed. */
 static void leave_thread(void)
 {
-	uint64_t all = em_signals_without_ours(~0ull);
+	uint64_t all = em_sigmask_to_kernel(~0ull);
 
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all));
 	em_thread_exit();

@@ -2,333 +2,409 @@
 #include "signals.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "../core/core.h"
 #include "../core/sys.h"
 #include "hold.h"
 #include "hook.h"
-#include "special.h"
 
-#define BIT(signo) (1ull << ((signo)-1))
-#define NSIG_MAX 65
-
-struct ksigaction {
-	uintptr_t handler;
-	unsigned long flags;
-	uintptr_t restorer;
-	uint64_t mask;
+enum {
+	SA_RESTORER_FLAG = 0x04000000,
+	SA_EXPOSE_TAGBITS_FLAG = 0x800,
 };
+
+/* What the kernel keeps of sa_flags. */
+#define SA_KNOWN \
+	(SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER | \
+	 SA_RESETHAND | SA_EXPOSE_TAGBITS_FLAG | SA_RESTORER_FLAG)
+/* What it does with them before it comes to us. */
+#define SA_FOR_KERNEL (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_RESTART | SA_EXPOSE_TAGBITS_FLAG)
 
 static struct {
 	uint64_t ours;		    /* SIGBUS with upcalls, SIGSYS where calls may be trapped */
-	struct ksigaction bus, sys; /* what the program asked for */
-	uint64_t masks[NSIG_MAX];   /* which of ours the masks of its handlers name */
+	struct em_mutex lock;
+	struct em_sigaction action[EM_NSIG]; /* what the program asked for, where the kernel has us */
 } sig;
 
-static struct ksigaction *action_of(int signo)
+static void on_signal(int n, siginfo_t *si, void *ucv);
+
+bool em_signals_are_ours(int signo)
 {
-	return signo == SIGBUS ? &sig.bus : &sig.sys;
+	return sig.ours & EM_SIG_BIT(signo);
 }
 
-uint64_t em_signals_without_ours(uint64_t set)
+static bool is_virtual(void)
 {
-	return set & ~sig.ours;
+	return em_signals_are_ours(SIGBUS);
+}
+
+/* The kernel has us whatever the program wants. */
+static bool is_kept(int n)
+{
+	return em_signals_are_ours(n) || (is_virtual() && n == EM_STAND_IN);
+}
+
+static bool is_handler(const struct em_sigaction *a)
+{
+	return a->handler != (uintptr_t)SIG_DFL && a->handler != (uintptr_t)SIG_IGN;
+}
+
+static long kernel_action(int n, const struct em_sigaction *act, struct em_sigaction *old)
+{
+	return em_syscall4(SYS_rt_sigaction, n, act, old, 8);
+}
+
+/* All signals wait until we have left our alternate stack. */
+static struct em_sigaction entry_for(unsigned long flags)
+{
+	return (struct em_sigaction){
+		.handler = (uintptr_t)on_signal,
+		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG | (flags & SA_FOR_KERNEL),
+		.restorer = (uintptr_t)em_signal_restorer,
+		.mask = ~0ull,
+	};
+}
+
+/* ---- at start ---------------------------------------------------------------------------- */
+
+/* What constructors have installed before us. */
+static void adopt_handlers(void)
+{
+	for (int n = 1; n < EM_NSIG; n++) {
+		struct em_sigaction a, entry;
+
+		if (em_signals_are_ours(n) || kernel_action(n, NULL, &a))
+			continue;
+		sig.action[n] = a;
+		if (n != EM_STAND_IN && !is_handler(&a))
+			continue;
+		entry = entry_for(a.flags);
+		kernel_action(n, &entry, NULL);
+	}
 }
 
 void em_signals_take(int signo)
 {
-	uint64_t bit = BIT(signo), old = 0;
 	struct em_thread *t = em_thread_self();
+	uint64_t mask = 0;
 
-	sig.ours |= bit;
-	em_syscall4(SYS_rt_sigaction, signo, NULL, action_of(signo), 8);
 	/* Whoever started us may have blocked it. */
-	em_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, &old, 8);
+	em_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, 8);
+	mask = em_sigmask_to_program(t, mask);
+	sig.ours |= EM_SIG_BIT(signo);
+	kernel_action(signo, NULL, &sig.action[signo]);
+	if (signo == SIGBUS)
+		adopt_handlers();
 	if (t)
-		t->own_blocked |= old & bit;
+		em_sigmask_note(t, mask);
+	mask = em_sigmask_to_kernel(mask);
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
 }
 
 /* ---- sigaction ------------------------------------------------------------------------- */
 
-static long own_action(int signo, const struct ksigaction *act, struct ksigaction *old)
+static bool is_standard_restorer(uintptr_t restorer)
 {
-	struct em_thread *t = em_thread_self();
+	static const unsigned char forms[2][9] = {
+		{ 0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05 }, /* mov $15, %rax; syscall */
+		{ 0xb8, 15, 0, 0, 0, 0x0f, 0x05, 0, 0 },       /* mov $15, %eax; syscall */
+	};
+	static const size_t bytes[2] = { 9, 7 };
+	static uintptr_t known;
+	unsigned char code[9];
+	struct iovec to = { code, 9 }, from = { (void *)restorer, 9 };
 
-	if (old)
-		*old = *action_of(signo);
-	/* A vfork child resets handlers in a table of its own, but our record is shared with its parent. */
-	if (act && !(t && em_proxy_is_stranger(t)))
-		*action_of(signo) = *act;
-	return 0;
+	if (restorer == __atomic_load_n(&known, __ATOMIC_RELAXED))
+		return true;
+	if (em_syscall6(SYS_process_vm_readv, em_sys_getpid(), (long)&to, 1, (long)&from, 1, 0) != 9)
+		return true; /* the kernel would have run into it only at the handler's end */
+	for (int f = 0; f < 2; f++) {
+		size_t i = 0;
+
+		while (i < bytes[f] && code[i] == forms[f][i])
+			i++;
+		if (i == bytes[f]) {
+			__atomic_store_n(&known, restorer, __ATOMIC_RELAXED);
+			return true;
+		}
+	}
+	return false;
 }
 
-static void clear_action(struct ksigaction *act)
+/* A vfork child and the like: it resets handlers in a table of its own, but our record is shared with its
+   parent.  And it may be killed at any time, so it must not own our lock. */
+static bool has_own_table(const struct em_thread *t)
 {
-	if (act->handler != (uintptr_t)SIG_IGN)
-		em_memzero(act, sizeof(*act));
+	return t && em_proxy_is_stranger(t);
+}
+
+/* An ignored signal is not left pending. */
+static void flush_stand_in(void)
+{
+	struct em_sigaction ign = { .handler = (uintptr_t)SIG_IGN }, entry;
+
+	entry = entry_for(sig.action[SIGBUS].flags);
+	kernel_action(EM_STAND_IN, &ign, NULL);
+	kernel_action(EM_STAND_IN, &entry, NULL);
+}
+
+static void change_kept(int n, const struct em_sigaction *act)
+{
+	struct em_sigaction entry;
+
+	sig.action[n] = *act;
+	if (n != SIGBUS)
+		return;
+	/* A call that a SIGBUS interrupts shall fail with EINTR only if the program's handler runs. */
+	entry = entry_for(is_handler(act) ? act->flags : SA_RESTART);
+	kernel_action(EM_STAND_IN, &entry, NULL);
+	em_upcall_install(entry.flags & SA_RESTART);
+	if (act->handler == (uintptr_t)SIG_IGN)
+		flush_stand_in();
+}
+
+static long change_action(int n, const struct em_sigaction *act, struct em_sigaction *old)
+{
+	struct em_sigaction entry = { 0 };
+	long ret = 0;
+
+	if (is_kept(n)) {
+		*old = sig.action[n];
+		if (act)
+			change_kept(n, act);
+		return 0;
+	}
+	if (act && is_virtual() && is_handler(act)) {
+		entry = entry_for(act->flags);
+	} else if (act) {
+		entry = *act;
+		entry.mask = em_sigmask_to_kernel(act->mask);
+	}
+	ret = kernel_action(n, act ? &entry : NULL, old);
+	if (!ret && (old->handler == (uintptr_t)on_signal || old->handler == sig.action[n].handler))
+		*old = sig.action[n];
+	if (!ret && act)
+		sig.action[n] = *act;
+	return ret;
 }
 
 void em_signals_clear(void)
 {
-	for (int n = 1; n < NSIG_MAX; n++) {
-		struct ksigaction act;
+	for (int n = 1; n < EM_NSIG; n++) {
+		struct em_sigaction dfl = { 0 }, was;
 
-		if (sig.ours & BIT(n)) {
-			clear_action(action_of(n));
-		} else if (!em_syscall4(SYS_rt_sigaction, n, NULL, &act, 8)) {
-			clear_action(&act);
-			em_syscall4(SYS_rt_sigaction, n, &act, NULL, 8);
-			sig.masks[n] = 0;
-		}
+		if (!change_action(n, NULL, &was) && was.handler != (uintptr_t)SIG_IGN)
+			change_action(n, &dfl, &was);
 	}
 }
 
 void em_signals_rt_sigaction(struct em_regs *r)
 {
-	const struct ksigaction *act = (const void *)r->arg[1];
-	struct ksigaction *old = (void *)r->arg[2], kact, kold;
+	const struct em_sigaction *act = (const void *)r->arg[1];
+	struct em_sigaction *old = (void *)r->arg[2], mine = { 0 }, was = { 0 };
+	struct em_thread *t = em_thread_self();
 	long n = r->arg[0];
-	uint64_t had;
 
-	if (r->arg[3] != 8 || n < 1 || n >= NSIG_MAX) {
-		r->ret = em_syscall4(SYS_rt_sigaction, n, act, old, r->arg[3]);
+	if (r->arg[3] != 8 || n < 1 || n >= EM_NSIG || !t) {
+		r->ret = -EINVAL;
 		return;
 	}
-	if (act && em_hold_fetch(r, &kact, act, sizeof(kact))) {
+	if (act && em_hold_fetch(r, &mine, act, sizeof(mine))) {
 		r->ret = -EFAULT;
 		return;
 	}
-	if (sig.ours & BIT(n)) {
-		r->ret = own_action((int)n, act ? &kact : NULL, old ? &kold : NULL);
-		if (!r->ret && old)
-			r->ret = em_hold_store(r, old, &kold, sizeof(kold));
-		return;
-	}
-	had = sig.masks[n];
 	if (act) {
-		sig.masks[n] = kact.mask & sig.ours;
-		kact.mask = em_signals_without_ours(kact.mask);
+		mine.flags &= SA_KNOWN;
+		mine.mask &= ~(EM_SIG_BIT(SIGKILL) | EM_SIG_BIT(SIGSTOP));
 	}
-	r->ret = em_syscall4(SYS_rt_sigaction, n, act ? &kact : NULL, old ? &kold : NULL, 8);
-	if (r->ret) {
-		sig.masks[n] = had;
-		return;
-	}
-	if (old) {
-		kold.mask |= had;
-		r->ret = em_hold_store(r, old, &kold, sizeof(kold));
-	}
-}
-
-/* ---- masks -------------------------------------------------------------------------------- */
-
-static void note_blocked(struct em_thread *t, long how, uint64_t set)
-{
-	uint64_t named = set & sig.ours; /* of the others the kernel keeps the record */
-
-	if (how == SIG_SETMASK)
-		t->own_blocked = named;
-	else if (how == SIG_BLOCK)
-		t->own_blocked |= named;
-	else
-		t->own_blocked &= ~named;
-}
-
-/* What was sent while the program had it blocked comes now. */
-static void send_pending(struct em_thread *t)
-{
-	uint64_t due = t->own_pending & ~t->own_blocked;
-
-	t->own_pending &= ~due;
-	for (int signo = 1; due; signo++, due >>= 1)
-		if (due & 1)
-			em_syscall3(SYS_tgkill, em_sys_getpid(), t->tid, signo);
-}
-
-void em_signals_rt_sigprocmask(struct em_regs *r)
-{
-	const uint64_t *set = (const void *)r->arg[1];
-	uint64_t *old = (void *)r->arg[2], kset = 0, kold = 0, want = 0;
-	struct em_thread *t = em_thread_self();
-	uint64_t blocked = t ? t->own_blocked : 0;
-
-	if (r->arg[3] != 8) {
-		r->ret = em_syscall4(SYS_rt_sigprocmask, r->arg[0], set, old, r->arg[3]);
-		return;
-	}
-	if (set && em_hold_fetch(r, &want, set, sizeof(want))) {
-		r->ret = -EFAULT;
-		return;
-	}
-	kset = em_signals_without_ours(want);
-	r->ret = em_syscall4(SYS_rt_sigprocmask, r->arg[0], set ? &kset : NULL, &kold, 8);
-	if (r->ret)
-		return;
-	if (set && t) {
-		note_blocked(t, r->arg[0], want);
-		send_pending(t);
-	}
-	kold |= blocked;
-	if (old)
-		r->ret = em_hold_store(r, old, &kold, sizeof(kold));
-}
-
-struct sigmask6 {
-	const uint64_t *set;
-	size_t size;
-};
-
-static const struct em_ptr ppoll_buffers[] = {
-	{ EM_PTR_LEN_OF, EM_DIR_OUT, 0, 1 | 8 << 4 }, { EM_PTR_FIXED, EM_DIR_OUT, 2, 16 },
-};
-static const struct em_ptr pselect_buffers[] = {
-	{ EM_PTR_FDSET, EM_DIR_OUT, 1, 0 }, { EM_PTR_FDSET, EM_DIR_OUT, 2, 0 },
-	{ EM_PTR_FDSET, EM_DIR_OUT, 3, 0 }, { EM_PTR_FIXED, EM_DIR_OUT, 4, 16 },
-};
-static const struct em_ptr epoll_buffers[] = {
-	{ EM_PTR_LEN_OF, EM_DIR_OUT, 1, 2 | 12 << 4 }, { EM_PTR_FIXED, EM_DIR_IN, 3, 16 },
-};
-
-static void hold_all(struct em_hold *h, const struct em_ptr *p, size_t n, const long *a)
-{
-	for (size_t i = 0; i < n; i++)
-		em_hold_ptr(h, &p[i], a);
-}
-
-/* An address that is not there stays as it is: the kernel refuses it. */
-static void replace_mask(struct em_hold *h, long *mask, uint64_t *copy)
-{
-	if (*mask && !em_hold_get(h, copy, (uintptr_t)*mask, sizeof(*copy))) {
-		*copy = em_signals_without_ours(*copy);
-		*mask = (long)copy;
-	}
-}
-
-/* Calls that install a mask for the time of a wait: they get a copy without ours. */
-int em_special_sigwait(struct em_regs *r)
-{
-	struct em_hold h;
-	struct sigmask6 m6;
-	uint64_t copy;
-	long a[6], mask;
-
-	em_memcpy(a, r->arg, sizeof(a));
-	em_hold_begin(&h, r->rsp);
-	if (r->nr == SYS_rt_sigsuspend) {
-		if (a[1] == 8)
-			replace_mask(&h, &a[0], &copy);
-	} else if (r->nr == SYS_ppoll) {
-		hold_all(&h, ppoll_buffers, 2, a);
-		if (a[4] == 8)
-			replace_mask(&h, &a[3], &copy);
-	} else if (r->nr == SYS_pselect6) {
-		hold_all(&h, pselect_buffers, 4, a);
-		if (a[5] && !em_hold_get(&h, &m6, (uintptr_t)a[5], sizeof(m6))) {
-			mask = (long)m6.set;
-			if (m6.size == 8)
-				replace_mask(&h, &mask, &copy);
-			m6.set = (const uint64_t *)mask;
-			a[5] = (long)&m6;
-		}
+	if (act && has_own_table(t)) {
+		r->ret = is_kept((int)n) ? 0 : kernel_action((int)n, &mine, &was);
+		if (is_kept((int)n) || was.handler == (uintptr_t)on_signal)
+			was = sig.action[n];
 	} else {
-		hold_all(&h, epoll_buffers, r->nr == SYS_epoll_pwait2 ? 2 : 1, a);
-		if (a[5] == 8)
-			replace_mask(&h, &a[4], &copy);
-	}
-	r->ret = em_hold_ready(&h);
-	if (!r->ret)
-		r->ret = em_syscall6(r->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
-	em_hold_end(&h);
-	return EM_HOOK_DONE;
-}
-
-/* ---- alternate stacks ------------------------------------------------------------------------ */
-
-/* The program sees only what it set itself; while it has none the kernel knows ours. */
-void em_signals_sigaltstack(struct em_regs *r)
-{
-	const stack_t *ss = (const void *)r->arg[0];
-	stack_t *old = (void *)r->arg[1], want, kold, mine;
-	struct em_thread *t = em_thread_self();
-	bool ours;
-
-	if (!t || !t->alt_base) {
-		static const struct em_ptr stacks[] = {
-			{ EM_PTR_FIXED, EM_DIR_IN, 0, sizeof(stack_t) },
-			{ EM_PTR_FIXED, EM_DIR_OUT, 1, sizeof(stack_t) },
-		};
-		struct em_hold h;
-
-		em_hold_begin(&h, r->rsp);
-		hold_all(&h, stacks, 2, r->arg);
-		r->ret = em_hold_ready(&h);
-		if (!r->ret)
-			r->ret = em_syscall2(SYS_sigaltstack, ss, old);
-		em_hold_end(&h);
-		return;
-	}
-	if (ss && em_hold_fetch(r, &want, ss, sizeof(want))) {
-		r->ret = -EFAULT;
-		return;
-	}
-	r->ret = em_syscall2(SYS_sigaltstack, NULL, &kold);
-	ours = (uintptr_t)kold.ss_sp == t->alt_base;
-	if (ours) {
-		kold.ss_sp = NULL;
-		kold.ss_size = 0;
-		kold.ss_flags = SS_DISABLE;
-	}
-	if (ss && (want.ss_flags & SS_DISABLE)) {
-		if (!ours)
-			em_upcall_use_own_stack(t, &mine);
-	} else if (ss) {
-		/* Upcalls will be delivered there: it has to stay. */
-		if (em_space_may_manage((uintptr_t)want.ss_sp, want.ss_size))
-			em_range_pin((uintptr_t)want.ss_sp, want.ss_size);
-		r->ret = em_syscall2(SYS_sigaltstack, &want, NULL);
+		em_enter(t, true);
+		em_mutex_lock(&sig.lock);
+		r->ret = change_action((int)n, act ? &mine : NULL, &was);
+		em_mutex_unlock(&sig.lock);
+		em_leave(t, true);
 	}
 	if (!r->ret && old)
-		r->ret = em_hold_store(r, old, &kold, sizeof(kold));
+		r->ret = em_hold_store(r, old, &was, sizeof(was));
 }
 
-/* ---- a SIGBUS or SIGSYS that is the program's --------------------------------------------------- */
+/* ---- delivery ------------------------------------------------------------------------------ */
 
-static void default_action(int signo, siginfo_t *si)
+/* The action at the time of delivery, which SA_RESETHAND ends. */
+static struct em_sigaction take_action(struct em_thread *t, int n)
 {
-	struct ksigaction dfl = { 0 };
+	struct em_sigaction act;
 
-	em_syscall4(SYS_rt_sigaction, signo, &dfl, NULL, 8);
-	/* A fault comes again when we return; a signal that somebody sent has to be sent again, and
-	   the call that was refused with SIGSYS is not repeated. */
-	if (si->si_code <= 0 || signo == SIGSYS)
-		em_syscall3(SYS_tgkill, em_sys_getpid(), em_sys_gettid(), signo);
+	if (has_own_table(t)) {
+		act = sig.action[n];
+	} else {
+		em_enter(t, false);
+		em_mutex_lock(&sig.lock);
+		act = sig.action[n];
+		if ((act.flags & SA_RESETHAND) && is_handler(&act)) {
+			sig.action[n].handler = (uintptr_t)SIG_DFL;
+			if (!is_kept(n))
+				kernel_action(n, &sig.action[n], NULL);
+		}
+		em_mutex_unlock(&sig.lock);
+		em_leave(t, false);
+	}
+	if (act.restorer && is_handler(&act) && is_standard_restorer(act.restorer))
+		act.restorer = 0; /* ours does the same */
+	return act;
+}
+
+/* The kernel shall do it, once the program's own registers are back: a fault comes again by itself;
+   a signal that somebody sent has to be sent again, and the call that was refused with
+   SIGSYS is not repeated. */
+static void default_action(int n, siginfo_t *si)
+{
+	struct em_sigaction dfl = { 0 };
+
+	kernel_action(n, &dfl, NULL);
+	if (si->si_code > 0 && n != SIGSYS)
+		return;
+	if (em_syscall4(SYS_rt_tgsigqueueinfo, em_sys_getpid(), em_sys_gettid(), n, si))
+		em_syscall3(SYS_tgkill, em_sys_getpid(), em_sys_gettid(), n);
+}
+
+/* The program's stack may need upcalls, its calls may be trapped, and it may not be there at all. */
+static void open_ours(void)
+{
+	uint64_t mask = ~(sig.ours | EM_SIG_BIT(SIGSEGV));
+
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+}
+
+static void deliver(struct em_thread *t, int n, siginfo_t *si, ucontext_t *uc)
+{
+	struct em_sigdelivery d = { .t = t, .signo = n, .uc = uc };
+	bool forced = si->si_code > 0 && is_kept(n);
+
+	d.act = take_action(t, n);
+	/* A fault does not ask whether it is blocked or ignored. */
+	if (forced && (em_sigmask_at(t, uc) & EM_SIG_BIT(n)))
+		d.act.handler = (uintptr_t)SIG_DFL;
+	if (d.act.handler == (uintptr_t)SIG_IGN && !forced)
+		return;
+	if (!is_handler(&d.act)) {
+		default_action(n, si);
+		return;
+	}
+	em_memcpy(&d.info, si, sizeof(d.info));
+	d.info.si_signo = n;
+	open_ours();
+	em_sigframe_enter(&d);
+}
+
+void em_signals_frame_failed(const struct em_sigdelivery *failed)
+{
+	struct em_sigdelivery d = *failed;
+	struct em_sigaction dfl = { 0 };
+	uint64_t none = 0;
+
+	d.t->moving = NULL;
+	em_memzero(&d.info, sizeof(d.info));
+	d.info.si_signo = SIGSEGV;
+	d.info.si_code = SI_KERNEL;
+	if (failed->signo != SIGSEGV && !(em_sigmask_at(d.t, d.uc) & EM_SIG_BIT(SIGSEGV))) {
+		uint64_t all = ~0ull;
+
+		em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8);
+		d.signo = SIGSEGV;
+		d.act = take_action(d.t, SIGSEGV);
+		if (is_handler(&d.act)) {
+			open_ours();
+			em_sigframe_enter(&d);
+		}
+	}
+	kernel_action(SIGSEGV, &dfl, NULL);
+	em_syscall3(SYS_tgkill, em_sys_getpid(), em_sys_gettid(), SIGSEGV);
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
+	for (;;)
+		em_syscall1(SYS_exit_group, 128 + SIGSEGV);
+}
+
+/* A fault while we write a frame: its stack is not there. */
+static void check_moving(struct em_thread *t, siginfo_t *si)
+{
+	if (t->moving && si->si_code > 0)
+		em_signals_frame_failed(t->moving);
+}
+
+/* A signal of the program's own that has the number of the stand-in. */
+static bool put_off(struct em_thread *t, int n)
+{
+	if (!(t->own_blocked & EM_SIG_BIT(n)))
+		return false;
+	t->own_pending |= EM_SIG_BIT(n);
+	return true;
+}
+
+static void on_signal(int n, siginfo_t *si, void *ucv)
+{
+	struct em_thread *t = em_thread_self();
+	ucontext_t *uc = ucv;
+
+	if (!t)
+		em_panic("extmem: no memory for a thread context\n");
+	em_upcall_keep_own_stack(t, &uc->uc_stack);
+	if (n == SIGSEGV && t->moving) {
+		check_moving(t, si);
+		/* Somebody sent one just now: it waits for a better moment. */
+		em_syscall4(SYS_rt_tgsigqueueinfo, em_sys_getpid(), em_sys_gettid(), n, si);
+		*(uint64_t *)&uc->uc_sigmask |= EM_SIG_BIT(SIGSEGV);
+		return;
+	}
+	if (n == EM_STAND_IN) {
+		if (em_sigmask_unmask_stand_in(si))
+			n = SIGBUS;
+		else if (put_off(t, n))
+			return;
+	}
+	deliver(t, n, si, uc);
+}
+
+/* Without our frames: the handler runs on top of us. */
+static void call_directly(struct em_thread *t, int n, siginfo_t *si, ucontext_t *uc)
+{
+	struct em_sigaction act = take_action(t, n);
+	uint64_t mask = *(uint64_t *)&uc->uc_sigmask | act.mask;
+
+	if (act.handler == (uintptr_t)SIG_IGN && si->si_code <= 0)
+		return;
+	if (!is_handler(&act)) {
+		default_action(n, si);
+		return;
+	}
+	mask = em_sigmask_to_kernel(mask);
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+	((void (*)(int, siginfo_t *, void *))act.handler)(n, si, uc);
 }
 
 void em_signals_chain(int signo, siginfo_t *si, ucontext_t *uc)
 {
 	struct em_thread *t = em_thread_self();
-	struct ksigaction act = *action_of(signo);
-	uint64_t mask;
+	uint64_t all = ~0ull;
 
-	if (si->si_code <= 0 && t && (t->own_blocked & BIT(signo))) {
-		t->own_pending |= BIT(signo); /* somebody sent it: it waits, as it would natively */
+	if (!t)
+		em_panic("extmem: no memory for a thread context\n");
+	if (si->si_code <= 0 && signo == SIGBUS) {
+		em_sigmask_queue_stand_in(si, si->si_code == SI_TKILL ? t->tid : 0);
 		return;
 	}
-	if (act.handler == (uintptr_t)SIG_IGN && si->si_code <= 0)
+	if (si->si_code <= 0 && put_off(t, signo))
 		return;
-	if (act.handler == (uintptr_t)SIG_DFL || act.handler == (uintptr_t)SIG_IGN) {
-		default_action(signo, si);
-		return;
-	}
-	if (act.flags & SA_RESETHAND)
-		action_of(signo)->handler = (uintptr_t)SIG_DFL;
-	em_memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
-	mask = em_signals_without_ours(mask | act.mask);
-	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
-	if (act.flags & SA_SIGINFO)
-		((void (*)(int, siginfo_t *, void *))act.handler)(signo, si, uc);
+	if (signo == SIGBUS)
+		check_moving(t, si);
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8);
+	if (is_virtual())
+		deliver(t, signo, si, uc);
 	else
-		((void (*)(int))act.handler)(signo);
+		call_directly(t, signo, si, uc);
 }

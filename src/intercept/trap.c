@@ -70,7 +70,7 @@ static void clean_frame(uintptr_t sp)
 	uint64_t mask, clean;
 
 	em_memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
-	clean = em_signals_without_ours(mask);
+	clean = em_sigmask_to_kernel(mask);
 	if (clean != mask)
 		em_memcpy(&uc->uc_sigmask, &clean, sizeof(clean));
 }
@@ -81,7 +81,7 @@ static void redirect(const siginfo_t *si, greg_t *reg)
 	reg[REG_R11] = reg[REG_RIP];
 	if (si->si_arch != AUDIT_ARCH_X86_64) {
 		reg[REG_RIP] = (greg_t)em_trap_int80;
-	} else if (reg[REG_RAX] == SYS_rt_sigreturn) {
+	} else if (reg[REG_RAX] == SYS_rt_sigreturn && !em_signals_are_ours(SIGBUS)) {
 		clean_frame((uintptr_t)reg[REG_RSP]);
 		reg[REG_RIP] = (greg_t)em_trap_syscall;
 	} else {
@@ -116,7 +116,7 @@ int em_trap_start(void)
 	find_own_text();
 	em_signals_take(SIGSYS);
 	/* Upcalls stay possible: the frame of a signal may lie on a managed stack. */
-	ret = em_upcall_handle(SIGSYS, on_sigsys, em_signals_without_ours(~0ull));
+	ret = em_upcall_handle(SIGSYS, on_sigsys, ~EM_SIG_BIT(SIGSYS) & ~EM_SIG_BIT(SIGBUS), true);
 	available = !ret;
 	return (int)ret;
 }

@@ -337,7 +337,7 @@ static void replace_wait(struct em_hold *h, long *a, struct wait_arg *w, uint64_
 		return;
 	if (!(a[3] & EXT_ARG)) {
 		if (a[5] == 8 && !em_hold_get(h, mask, (uintptr_t)a[4], 8)) {
-			*mask = em_signals_without_ours(*mask);
+			*mask = em_sigmask_to_kernel(*mask);
 			a[4] = (long)mask;
 		}
 		return;
@@ -346,7 +346,7 @@ static void replace_wait(struct em_hold *h, long *a, struct wait_arg *w, uint64_
 		return;
 	em_hold_range(h, w->ts, 16, EM_DIR_IN);
 	if (w->sigmask && w->sigmask_sz == 8 && !em_hold_get(h, mask, w->sigmask, 8)) {
-		*mask = em_signals_without_ours(*mask);
+		*mask = em_sigmask_to_kernel(*mask);
 		w->sigmask = (uint64_t)mask;
 	}
 	a[4] = (long)w;
