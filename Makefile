@@ -22,6 +22,7 @@ check-programs: all
 	sh tools/deps.sh programs
 	bash tests/programs/run.sh
 stress: all
+	$(BUILD)/tests/intercept/test_windows -o /usr/lib /usr/bin /usr/sbin
 	STRESS=1 bash tests/run_torture.sh $(BUILD)
 
 # The same suite under other kernels, in a virtual machine.

@@ -167,6 +167,8 @@ static void options_are_set_by_name(void **state)
 	assert_string_equal(o.policy_args, "");
 	assert_int_equal(set("delivery", "thread,n=4"), 0);
 	assert_true(o.delivery == EM_DELIVERY_THREAD && o.delivery_threads == 4);
+	assert_int_equal(set("syscalls", "dispatch"), 0);
+	assert_true(o.syscalls == EM_SYSCALLS_DISPATCH);
 	assert_int_equal(set("min-map", "5000"), 0);
 	assert_true(o.min_map_bytes == 8192);
 	assert_int_equal(set("mask", "move,wp"), 0);
@@ -187,7 +189,7 @@ static void bad_values_name_option_and_leave_the_old(void **state)
 		{"delivery", "upcall,n=2"},		      {"delivery", "thread,n= 2"},
 		{"min-map", "1"},    {"stats", ""},	      {"mask", "sigbus"},
 		{"mask", "wp,"},     {"verbose", "yes"},
-		{"follow-exec", "1"},
+		{"follow-exec", "1"}, {"syscalls", "trap"},
 	};
 	static struct em_options before;
 
@@ -212,6 +214,7 @@ static void environment_round_trip_keeps_everything(void **state)
 	assert_int_equal(set("policy", "/p,,q.so,a=1,b=2"), 0);
 	assert_int_equal(set("prefetch", "none"), 0);
 	assert_int_equal(set("delivery", "thread,n=3"), 0);
+	assert_int_equal(set("syscalls", "patch"), 0);
 	assert_int_equal(set("min-map", "64K"), 0);
 	assert_int_equal(set("stats", "/tmp/s,t.json"), 0);
 	assert_int_equal(set("mask", "uring,process_madvise"), 0);
