@@ -4,8 +4,9 @@
 
 Two workers send files from buffers of their own (no sendfile, 1 MiB each) to clients that read
 slowly, so that most buffers wait, filled, for their turn; among the answers are parts of files,
-compressed ones and some that went through the server twice.  Each byte is compared.  Half-way the
-configuration is loaded again (SIGHUP), which starts new workers and lets the old ones finish.
+compressed ones, some that went through the server twice and some that a pool of threads reads with
+O_DIRECT.  Each byte is compared.  Half-way the configuration is loaded again (SIGHUP), which
+starts new workers and lets the old ones finish.
 """
 import gzip
 import hashlib
@@ -32,6 +33,7 @@ http {{
     server {{
         listen 127.0.0.1:{port}; root {out}/files;
         location /text {{ gzip on; gzip_types *; gzip_min_length 0; }}
+        location /direct/ {{ alias {out}/files/; aio threads; directio 512; }}
         location /back/ {{ proxy_pass http://127.0.0.1:{port}/; proxy_buffers 64 64k;
             proxy_buffer_size 64k; proxy_busy_buffers_size 1m; proxy_max_temp_file_size 0; }}
     }}
@@ -81,7 +83,7 @@ class Client(threading.Thread):
             data, want = data[a:], 206
         elif kind == 2:
             headers["Accept-Encoding"] = "gzip"
-        conn.request("GET", ("/", "/back/")[self.rng.randrange(2)] + name, headers=headers)
+        conn.request("GET", ("/", "/back/", "/direct/")[self.rng.randrange(3)] + name, headers=headers)
         answer = conn.getresponse()
         got = self.body(answer, self.rng.randrange(2))
         if answer.getheader("Content-Encoding") == "gzip":
