@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -182,6 +183,17 @@ int em_store_check_fsize(const struct em_store *st, uint64_t end)
 	return end > lim.rlim_cur ? -EFBIG : 0;
 }
 
+/* The limit was lowered between the check and the call: the signal is pending, since callers block
+   all signals, and must not be delivered. */
+void em_store_drop_sigxfsz(long result)
+{
+	const struct timespec now = {0, 0};
+	uint64_t set = 1ull << (SIGXFSZ - 1);
+
+	if (result == -EFBIG)
+		em_syscall4(SYS_rt_sigtimedwait, &set, NULL, &now, sizeof(set));
+}
+
 /* One call to the kernel. */
 static long transfer_once(struct em_store *st, bool write, uint64_t off, const struct iovec *iov,
 			  int cnt)
@@ -192,6 +204,7 @@ static long transfer_once(struct em_store *st, bool write, uint64_t off, const s
 	long r = em_syscall5(write ? SYS_pwritev : SYS_preadv, fd, iov, cnt, off, 0);
 
 	em_store_fd_exit(st, phase);
+	em_store_drop_sigxfsz(r);
 	return r;
 }
 

@@ -147,6 +147,7 @@ int em_store_transfer(struct em_store *st, bool write, em_slot_t slot, const str
 		      int cnt, uint64_t done);
 /* 0, or -EFBIG if a write up to byte `end` would raise SIGXFSZ. */
 int em_store_check_fsize(const struct em_store *st, uint64_t end);
+void em_store_drop_sigxfsz(long result);
 /* Inject hook: 0, -errno, or > 0 with the byte limit. */
 static inline int em_store_injected(const struct em_store *st, bool write, em_slot_t slot,
 				    uint32_t n)

@@ -212,6 +212,7 @@ static int back_extent(struct em_store *st, uint32_t e)
 		r = em_store_injected(st, true, e * EM_EXTENT_SLOTS, 0);
 		if (r >= 0)
 			r = em_syscall4(SYS_fallocate, st->fd, 0, start, end - start);
+		em_store_drop_sigxfsz(r);
 	} while (r == -EINTR);
 	return r == -EOPNOTSUPP || r == -ENOSYS ? extend(st, end) : (int)r;
 }

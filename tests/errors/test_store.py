@@ -276,6 +276,36 @@ def limited(which, value):
     return lambda: resource.setrlimit(getattr(resource, 'RLIMIT_' + which), (value, value))
 
 
+def patiently(path, text):
+    """A device is busy until the ring of its last user has been torn down."""
+    for _ in range(100):
+        try:
+            return write(path, text)
+        except OSError:
+            time.sleep(0.05)
+
+
+class RealDevice(Case):
+    def test_compressed_memory_that_is_used_up(self):
+        """The kernel itself fails the writes with EIO."""
+        try:
+            with open('/sys/class/zram-control/hot_add') as f:
+                n = f.read().strip()
+        except OSError as e:
+            self.skipTest(f'no zram device: {e}')
+        base, device = f'/sys/block/zram{n}', f'/dev/zram{n}'
+        self.addCleanup(patiently, '/sys/class/zram-control/hot_remove', n)
+        self.addCleanup(patiently, base + '/reset', '1')
+        write(base + '/disksize', '64M')
+        write(base + '/mem_limit', '256K')
+        for way in WAYS:
+            with self.subTest(way=way):
+                p = run('plain', way=way, swap=device)
+                self.assertEqual(p.returncode, 0, p.stderr)
+                self.assertEqual({f[3] for f in WRITE_LINE.findall(p.stderr)}, {'EIO'})
+                self.assertEqual(WRITE_LINE.sub('', p.stderr), '')
+
+
 class Limits(Case):
     def test_from_the_start(self):
         for which, value, err in (('FSIZE', 1 << 20, Full.LINE), ('NOFILE', 24, ''), ('NPROC', 1, ''),

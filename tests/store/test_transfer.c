@@ -149,6 +149,41 @@ static void file_size_limit_never_signals(void **state)
 	signal(SIGXFSZ, SIG_DFL);
 }
 
+/* Another thread of the program, just between our look at the limit and the write. */
+static int lower_the_limit(bool write, em_slot_t slot, uint32_t n)
+{
+	struct rlimit lim;
+
+	(void)write, (void)slot, (void)n;
+	getrlimit(RLIMIT_FSIZE, &lim);
+	lim.rlim_cur = 1 << 20;
+	setrlimit(RLIMIT_FSIZE, &lim);
+	return 0;
+}
+
+static void file_size_limit_lowered_at_the_last_moment(void **state)
+{
+	static const struct em_store_inject lowering = {.before = lower_the_limit};
+	struct em_store *st = open_store(0);
+	uint64_t *p = pages_new(1);
+	struct rlimit old;
+	sigset_t all, before, pending;
+	em_slot_t first;
+
+	(void)state;
+	getrlimit(RLIMIT_FSIZE, &old);
+	assert_int_equal(em_slots_alloc(st, 1024, &first), 1024);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	st->inject = &lowering;
+	assert_int_equal(em_store_writev(st, 256, &(struct iovec){p, 4096}, 1), -EFBIG);
+	sigpending(&pending);
+	assert_false(sigismember(&pending, SIGXFSZ));
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	setrlimit(RLIMIT_FSIZE, &old);
+	em_store_close(st);
+}
+
 static void descriptors_move(void **state)
 {
 	struct em_store *st = open_store(0);
@@ -188,6 +223,7 @@ static int group(const char *name)
 		cmocka_unit_test(short_transfers_are_finished),
 		cmocka_unit_test(errors_are_errors),
 		cmocka_unit_test(file_size_limit_never_signals),
+		cmocka_unit_test(file_size_limit_lowered_at_the_last_moment),
 		cmocka_unit_test(descriptors_move),
 	};
 
