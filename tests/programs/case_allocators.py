@@ -13,7 +13,7 @@ def cases(args, work):
     size = ["96", "3"] if args.quick else ["600", "4"]
     for library in LIBRARIES:
         path = os.path.join(DIRECTORY, library)
-        name = library[3:].split(".")[0]
+        name = library[3:].split(".")[0].split("_")[0]
         # Under extmem $LD_PRELOAD is its library, natively nothing.
         for order, value in (("first", path + ":$LD_PRELOAD"), ("last", "$LD_PRELOAD:" + path)):
             yield Case(f"{name}-{order}",
