@@ -59,8 +59,7 @@ def cases(args, work):
     methods = [f"--seed {seed} --vm 1 --vm-bytes 24M --vm-method {m} --vm-ops 1 --timeout 5"
                for m in METHODS]
     groups = {"vm": methods, "memory": stressors(MEMORY, factor, seed),
-              "processes": stressors(PROCESSES, factor, seed),
-              "calls": stressors(SIGNALS | TRANSFERS, factor, seed)}
+              "processes": stressors(PROCESSES | SIGNALS | TRANSFERS, factor, seed)}
     print(f"# stress-ng: SEED={seed}")
     for name, runs in groups.items():
         yield Case("stress-" + name,
