@@ -89,6 +89,20 @@ def minor(plan):
             _minor_case(plan, "read", 2)]
 
 
+# --- system calls without managed memory --------------------------------------------
+
+def calls(plan):
+    """A call that does not concern extmem; the bar is 25 ns on top of native."""
+    def metric(name):
+        return Metric(name, lambda sample: from_json(f"{name}_ns")(sample) / 1e9)
+
+    names = ("getppid", "read", "write")
+    return [Case("calls with no pointer into managed memory",
+                 [plan.program("calls"), 300 if plan.quick else 2000],
+                 [Variant("native", "native"), Variant("extmem", "extmem")],
+                 [metric(name) for name in names], [], 64 * MIB)]
+
+
 # --- touches of a memory twice the budget -----------------------------------------
 
 def _touch_cases(plan, pattern, preferred, bars, extra=()):
@@ -243,6 +257,7 @@ def gcc(plan):
 
 BENCHES = [
     Bench("minor", "first touch of a page: the fault itself, nothing read or written", minor),
+    Bench("calls", "system calls that do not concern extmem: what the hook adds", calls),
     Bench("seq-read", "sequential reads of twice the budget", seq_read),
     Bench("seq-write", "sequential writes of twice the budget", seq_write),
     Bench("rand-read", "random reads of twice the budget", rand_read),

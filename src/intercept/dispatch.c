@@ -290,12 +290,32 @@ static int on_managed_stack(struct em_regs *r, const struct em_call *c)
 	return action;
 }
 
+/* No page of it is managed, told by the entries of its ends; false: it may be, or is long. */
+static inline bool is_foreign(uintptr_t addr, size_t len)
+{
+	return len < EM_BLOCK_SIZE && !em_space_value(addr) && !em_space_value(addr + len);
+}
+
+/* read, write and the many with one buffer of a given length, outside managed memory. */
+static inline bool is_plain(const struct em_call *c, const long *arg)
+{
+	const struct em_ptr *p = &c->ptr[0];
+
+	if (p->how != EM_PTR_LEN || p[1].how != EM_PTR_END || (c->flags & EM_CALL_SPECIAL))
+		return false;
+	return is_foreign((uintptr_t)arg[p->arg], (size_t)arg[p->size & 7]);
+}
+
 static int hook(struct em_regs *r)
 {
 	const struct em_call *c = call_of(r->nr);
 
 	r->new_rsp = 0;
 	if (!em_engine.active || (c->flags & EM_CALL_NOPTR)) {
+		r->ret = raw(r);
+		return EM_HOOK_DONE;
+	}
+	if (is_plain(c, r->arg) && is_foreign(r->rsp - HOOK_STACK_BYTES, HOOK_STACK_BYTES)) {
 		r->ret = raw(r);
 		return EM_HOOK_DONE;
 	}
