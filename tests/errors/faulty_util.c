@@ -97,8 +97,12 @@ bool page_is_zero(const uint64_t *page)
 
 void page_out(void *p, size_t pages)
 {
-	if (madvise(p, pages * PG, MADV_PAGEOUT))
-		die("MADV_PAGEOUT");
+	/* The first passes over what is being written in the background. */
+	for (int i = 0; i < 2; i++) {
+		if (madvise(p, pages * PG, MADV_PAGEOUT))
+			die("MADV_PAGEOUT");
+		nap_ms(30);
+	}
 }
 
 static void on_sigbus(int sig, siginfo_t *si, void *uc)
