@@ -249,7 +249,7 @@ class Generating(unittest.TestCase):
 
 class CommandLine(unittest.TestCase):
     def test_names(self):
-        self.assertEqual(len(benches.select(["all"])), 14)
+        self.assertEqual(len(benches.select(["all"])), 15)
         self.assertEqual([one.name for one in benches.select(["bfs", "minor"])],
                          ["bfs", "minor"])
         self.assertRaises(ValueError, benches.select, ["nonsense"])
