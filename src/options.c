@@ -13,8 +13,7 @@
 #include <unistd.h>
 
 #define PAGE_BYTES 4096u
-/* V8 takes its heap from the kernel in pieces of this size, other allocators in larger ones. */
-#define MIN_MAP_DEFAULT_BYTES (256u * 1024u)
+#define MIN_MAP_DEFAULT_BYTES (1024u * 1024u)
 #define DELIVERY_THREADS_MAX 256u
 #define REASON_LEN 256
 

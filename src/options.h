@@ -39,7 +39,7 @@ struct em_options {
 	enum em_delivery delivery;
 	unsigned delivery_threads;   /* n=N, default 1 */
 	enum em_syscalls syscalls;   /* --syscalls / EXTMEM_SYSCALLS */
-	uint64_t min_map_bytes;	     /* default 256 KiB */
+	uint64_t min_map_bytes;	     /* default 1 MiB */
 	char stats_path[4096];	     /* "": none, "-": stderr */
 	long stats_pid;		     /* EXTMEM_STATS_PID: the process that writes stats_path itself;
 					others write stats_path.PID; 0: the first to see it sets it */

@@ -26,7 +26,7 @@ static const char help[] =
 	"                                        (default) or N others        EXTMEM_DELIVERY\n"
 	"  --syscalls auto|dispatch|patch        calls that cannot be patched: trapped when there\n"
 	"                                        are any, all trapped, or left (default auto)\n"
-	"  --min-map SIZE                        smaller mappings stay unmanaged (default 256K)\n"
+	"  --min-map SIZE                        smaller mappings stay unmanaged (default 1M)\n"
 	"                                                                     EXTMEM_MIN_MAP\n"
 	"  --stats FILE                          statistics as JSON at exit, - is stderr\n"
 	"                                                                     EXTMEM_STATS\n"

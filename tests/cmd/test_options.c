@@ -272,7 +272,7 @@ static void bad_variable_is_named(void **state)
 	setenv("EXTMEM_MIN_MAP", "", 1);
 	em_options_init(&o);
 	assert_int_equal(em_options_from_env(&o, err, sizeof(err)), 0);
-	assert_true(o.min_map_bytes == MIB / 4);
+	assert_true(o.min_map_bytes == MIB);
 }
 
 static void budget_defaults_to_half_of_memory(void **state)
