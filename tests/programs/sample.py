@@ -123,7 +123,7 @@ def kill(pids):
             pass
 
 
-def run(command, native, stdin=None, stdout=None, stderr=None, env=None, timeout=600, min_map=1 << 18):
+def run(command, native, stdin=None, stdout=None, stderr=None, env=None, timeout=600, min_map=1 << 20):
     """Returns (status, seconds, processes); status None: it took too long."""
     begin = time.monotonic()
     child = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=env,
