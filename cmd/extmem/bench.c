@@ -52,14 +52,16 @@ static bool find(struct places *p)
 static int run(int argc, char **argv)
 {
 	static struct places p;
-	char **args = calloc((size_t)argc + 8, sizeof(*args));
+	char **args;
 	size_t n = 0;
+	int error;
 
-	if (!args)
-		return cmd_fail("bench: out of memory; free some");
 	if (!find(&p))
 		return cmd_fail("bench: " SCRIPT " not found in the source tree beside the build "
 				"directory nor in " EXTMEM_LIBEXEC_DIR "; install extmem");
+	args = calloc((size_t)argc + 8, sizeof(*args));
+	if (!args)
+		return cmd_fail("bench: out of memory; free some");
 	args[n++] = "python3";
 	args[n++] = p.script;
 	args[n++] = "--build";
@@ -69,7 +71,9 @@ static int run(int argc, char **argv)
 	for (int i = 1; i < argc; i++)
 		args[n++] = argv[i];
 	execvp(args[0], args);
-	return cmd_fail("bench: python3: %s; install it: apt-get install python3", strerror(errno));
+	error = errno;
+	free(args);
+	return cmd_fail("bench: python3: %s; install it: apt-get install python3", strerror(error));
 }
 
 const struct command cmd_bench = {

@@ -30,7 +30,7 @@ enum {
 	MIN_ALT_BYTES = 2048,
 };
 
-#define AUTODISARM (1 << 31)
+#define AUTODISARM (1u << 31) /* SS_AUTODISARM */
 #define EFLAGS_HANDLER_CLEARS 0x10500l /* RF, DF, TF */
 
 /* What the kernel has of a ucontext_t; glibc's goes on. */
@@ -195,9 +195,10 @@ static void write_frame(struct em_sigdelivery *d, const struct place *p)
 static void go(const struct em_sigdelivery *d, const struct place *p, uint64_t mask)
 {
 	struct kernel_uc uc;
-	greg_t *g = uc.mc.gregs;
+	greg_t *g;
 
 	em_memcpy(&uc, d->uc, sizeof(uc));
+	g = uc.mc.gregs;
 	uc.mc.fpregs = NULL;
 	g[REG_RSP] = (greg_t)p->frame;
 	g[REG_RIP] = (greg_t)d->act.handler;

@@ -48,7 +48,8 @@ if command -v cppcheck >/dev/null; then
 	tell $? "cppcheck finds nothing"
 fi
 
-debug=(libextmem-preload.so extmem libem_island.a tests/torture/torture tests/torture/mm_semantics)
+debug=(libextmem-preload.so extmem libem_island.a tests/torture/torture tests/torture/mm_semantics
+	tests/signals/signals)
 make_build "$build-debug" "${CC:-cc}" "-Ddebug_checks=true -Db_sanitize=undefined" \
 	"${debug[@]}" >"$log" 2>&1
 status=$?
@@ -67,10 +68,12 @@ for delivery in upcall thread; do
 	[ $status = 0 ] || sed 's/^/# /' "$log" | head -n 40
 	tell $status "torture with assertions, $delivery, seed $seed (status $status)"
 done
-timeout -s KILL 120 "$build-debug/extmem" run --dram 1M -- \
-	"$build-debug/tests/torture/mm_semantics" >"$log" 2>&1
-status=$?
-[ $status = 0 ] || grep -v '^ok' "$log" | sed 's/^/# /' | head -n 40
-tell $status "mm_semantics with assertions (status $status)"
+for test in torture/mm_semantics signals/signals; do
+	timeout -s KILL 120 "$build-debug/extmem" run --dram 1M -- "$build-debug/tests/$test" \
+		>"$log" 2>&1
+	status=$?
+	[ $status = 0 ] || grep -v '^ok' "$log" | sed 's/^/# /' | head -n 40
+	tell $status "${test#*/} with assertions (status $status)"
+done
 echo "1..$n"
 exit $bad
