@@ -112,6 +112,9 @@ static bool start_prefetch(void)
 		add_neighbours(c);
 		for (uint32_t i = 0, nio = c->nio; i < nio; i++)
 			submit(&c->io[i]);
+		/* At once, or the kernel merges a window of chunks into one request: its pages would
+		   arrive together, late, and nothing be under way in the meantime. */
+		em_ioq_flush(sv.ioq);
 		progress = true;
 	}
 	return progress;

@@ -46,6 +46,7 @@ enum { INACTIVE = 1, ACTIVE = 2, COLD = 3 };
 struct twoq {
 	struct em_queues qs;
 	unsigned in_percent, out_percent;
+	uint64_t total; /* pages in both lists when memory is full, see note_total() */
 	uint32_t dice;
 	bool cluster;
 };
@@ -75,10 +76,25 @@ static int twoq_init(const struct extmem_policy_host *host, const char *args, vo
 	return em_queues_init(&q->qs, host);
 }
 
+/*
+ * The size of the lists is taken when victims are asked for, and follows downwards slowly.  Between
+ * two bursts of eviction it goes up and down by the engine's reserve; a limit that
+ * went along would let in three of four pages that arrive, and throw out as many.
+ */
+static void note_total(struct twoq *q)
+{
+	uint64_t now = q->qs.list[ACTIVE].live + q->qs.list[INACTIVE].live;
+	uint64_t budget = q->qs.host->budget_pages();
+
+	q->total = now > q->total ? now : q->total - (q->total - now) / 64;
+	if (q->total > budget)
+		q->total = budget;
+}
+
 /* The most pages that the active list may have. */
 static uint64_t active_limit(const struct twoq *q)
 {
-	return (q->qs.list[ACTIVE].live + q->qs.list[INACTIVE].live) * (100 - q->in_percent) / 100;
+	return q->total * (100 - q->in_percent) / 100;
 }
 
 static bool one_in(struct twoq *q, uint32_t n)
@@ -180,6 +196,7 @@ static size_t twoq_evict(void *state, size_t want, extmem_page_t *out)
 	/* the advice came for a range: these are neighbours already */
 	while (n < want && em_queue_pop(&q->qs, COLD, &page, &user))
 		out[n++] = page;
+	note_total(q);
 	demote(q, 2 * want + 16);
 	while (n < want && next_victim(q, &page)) {
 		if (q->cluster)

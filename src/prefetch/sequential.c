@@ -24,6 +24,7 @@
 #define STRIDE_MAX 16
 #define ADVISED_WINDOW 64 /* to start with, after MADV_SEQUENTIAL */
 #define WINDOW_MIN 2
+#define STEP 32 /* pages asked for at a time, at least, by a stream in full swing */
 #define NOISE_RANDOM 24 /* so many lone faults more than hits: looks random */
 #define NOISE_MAX 64
 #define WASTE_LOG 8
@@ -187,6 +188,15 @@ static size_t ask(struct stream *s, const struct extmem_fault *f, struct extmem_
 	return k;
 }
 
+/* Half a window at a time while it is small, then steadily, so that the disk is never without work.
+   Strided pages are named one by one, and not all fit in one answer. */
+static int64_t least_to_ask(const struct stream *s)
+{
+	if (s->stride != 1 && s->stride != -1)
+		return 1;
+	return s->window / 2 < STEP ? (s->window + 1) / 2 : STEP;
+}
+
 static size_t advance(struct sequential *q, struct stream *s, const struct extmem_fault *f,
 		      struct extmem_range *out, size_t max)
 {
@@ -203,9 +213,7 @@ static size_t advance(struct sequential *q, struct stream *s, const struct extme
 	}
 	if (s->window > limit)
 		s->window = (uint16_t)limit;
-	/* strided pages are named one by one, `max` at a time: keep topping up */
-	if ((s->stride == 1 || s->stride == -1) ? ahead * 2 >= s->window && ahead :
-						  ahead >= s->window)
+	if (ahead && s->window - ahead < least_to_ask(s))
 		return 0;
 	if (s->window < limit)
 		s->window = s->window * 2u < limit ? (uint16_t)(s->window * 2u) : (uint16_t)limit;

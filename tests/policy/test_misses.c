@@ -193,7 +193,7 @@ static void one_scan_leaves_the_active_set(void **state)
 		sim_touch(i, false);
 	faults = sim.faults - faults;
 	print_message("of %u hot pages %lu were pushed out by the scan\n", hot, faults);
-	assert_true(faults * 20 < hot);
+	assert_true(faults * 16 < hot);
 	sim_stop();
 }
 
