@@ -38,8 +38,9 @@ def parse_args(argv):
     parser.add_argument("--list", action="store_true", help="list the benches and exit")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, one repetition")
     parser.add_argument("--reps", type=int, help="repetitions (default 3)")
-    parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE, and a plot of each bench to "
-                             "FILE.NAME.svg")
+    parser.add_argument("--case", metavar="TEXT", help="only cases whose label contains TEXT")
+    parser.add_argument("--json", metavar="FILE", help="write everything measured to FILE, and a plot of each "
+                             "bench to FILE.NAME.svg")
     parser.add_argument("--build", default=os.path.join(places.REPOSITORY, "build"),
                         metavar="DIR", help="build directory (default: build)")
     parser.add_argument("--extmem", metavar="FILE",
@@ -99,11 +100,13 @@ def print_header(machine, info, raw):
     print(LIMIT_NOTE)
 
 
-def run_bench(machine, bench, plan, repetitions):
+def run_bench(machine, bench, plan, repetitions, wanted):
     print(f"\n{bench.name}: {bench.title}", flush=True)
     progress(f"{bench.name}: preparing")
     results = []
     for case in bench.cases(plan):
+        if wanted and wanted not in case.label:
+            continue
         result = cases.run_case(machine, case, repetitions,
                                 lambda text: progress(f"{bench.name}: {text}"))
         progress_end()
@@ -126,7 +129,8 @@ def measure(args, selected, scratch):
                        args.extmem_opt, args.timeout) as machine:
         print_header(machine, info, raw)
         for bench in selected:
-            everything.append((bench, run_bench(machine, bench, plan, repetitions)))
+            everything.append((bench, run_bench(machine, bench, plan, repetitions,
+                                                 args.case)))
     return everything, {"machine": info, "disk": raw, "repetitions": repetitions,
                         "quick": args.quick, "swap_missing": machine.swap_missing,
                         "extmem_missing": machine.extmem_missing,
