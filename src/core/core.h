@@ -557,6 +557,7 @@ int em_rawthread_start(void (*fn)(void *), void *arg);
 struct em_rawthread {
 	char *mem;
 	uint32_t alive; /* futex, cleared by the kernel */
+	int tid;
 };
 int em_rawthread_start_in(struct em_rawthread *rt, void (*fn)(void *), void *arg);
 void em_rawthread_join(struct em_rawthread *rt);

@@ -102,17 +102,22 @@ int em_rawthread_start_in(struct em_rawthread *rt, void (*fn)(void *), void *arg
 	if (!em_is_err(ret))
 		__atomic_fetch_add(&em_rawthread_count, 1, __ATOMIC_SEQ_CST);
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
+	rt->tid = (int)ret;
 	if (!em_is_err(ret))
 		return 0;
 	rt->alive = 0;
 	return (int)ret;
 }
 
-/* The kernel's wake-up at the end of a thread is not a private futex's. */
+/* The kernel's wake-up at the end of a thread is not a private futex's, and it comes a little before the thread
+   has left the process, which some calls want to have no other. */
 void em_rawthread_join(struct em_rawthread *rt)
 {
 	while (__atomic_load_n(&rt->alive, __ATOMIC_ACQUIRE))
 		em_syscall4(SYS_futex, &rt->alive, FUTEX_WAIT, 1, NULL);
+	while (rt->tid > 0 && em_syscall3(SYS_tgkill, em_sys_getpid(), rt->tid, 0) != -ESRCH)
+		em_syscall0(SYS_sched_yield);
+	rt->tid = 0;
 }
 
 int em_rawthread_start(void (*fn)(void *), void *arg)

@@ -310,6 +310,7 @@ void em_service_stop(void)
 		em_service_kick();
 		em_syscall0(SYS_sched_yield);
 	}
+	em_rawthread_join(&sv.thread);
 	__atomic_store_n(&sv.stop, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&sv.state, 0, __ATOMIC_RELEASE);
 }
