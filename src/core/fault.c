@@ -417,7 +417,9 @@ static enum em_fault_result upgrade(struct site *s, em_word_t w)
 				ret ? EM_W_MAYBE_WP : 0);
 		if (slot[i] != EM_SLOT_NONE)
 			em_slots_free(em_engine.store, slot[i]);
-		em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_WRITE, 0);
+		/* A dirty neighbour only comes along: nobody has used it. */
+		if (!i || slot[i] != EM_SLOT_NONE)
+			em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_WRITE, 0);
 	}
 	if (ret)
 		return fill_error(ret);
