@@ -6,6 +6,7 @@
 #include <execinfo.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -226,6 +227,15 @@ static void look_at_masks(int signo, siginfo_t *si, void *ucv)
 	calls++;
 }
 
+/* With handler threads it is the kernel that writes the frame, and in the kernel SIGSYS stays open
+   (docs/limits.md). */
+static uint64_t as_framed(uint64_t mask)
+{
+	const char *delivery = getenv("EXTMEM_DELIVERY");
+
+	return delivery && !strncmp(delivery, "thread", 6) ? mask & ~bit(SIGSYS) : mask;
+}
+
 void test_frame_masks(void)
 {
 	struct sigaction sa = { .sa_sigaction = look_at_masks, .sa_flags = SA_SIGINFO };
@@ -241,7 +251,7 @@ void test_frame_masks(void)
 		CHECK(sigaction(SIGUSR1, &sa, NULL) == 0);
 		CHECK(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8) == 0);
 		CHECK(raise(SIGUSR1) == 0);
-		CHECK(saved_mask == before);
+		CHECK(saved_mask == as_framed(before));
 		CHECK(inside_mask == (before | bit(SIGUSR1) | bit(i & 1 ? SIGBUS : SIGQUIT)));
 		CHECK(mask_now() == before);
 	}
