@@ -15,6 +15,8 @@
 #define PAGE_BYTES 4096u
 #define MIN_MAP_DEFAULT_BYTES (1024u * 1024u)
 #define DELIVERY_THREADS_MAX 256u
+#define SPIN_DEFAULT_US 100u
+#define SPIN_MAX_US 10000u
 #define REASON_LEN 256
 
 int em_options_fail(char *err, size_t err_len, const char *fmt, ...)
@@ -230,6 +232,21 @@ static int set_min_map(struct em_options *o, const char *value, char *why)
 	return 0;
 }
 
+static int set_spin(struct em_options *o, const char *value, char *why)
+{
+	unsigned long n;
+	char *end;
+
+	errno = 0;
+	n = strtoul(value, &end, 10);
+	if (*value < '0' || *value > '9' || *end || errno || n > SPIN_MAX_US)
+		return em_options_fail(why, REASON_LEN,
+				       "not a number of microseconds; give 0 (never) to %u",
+				       SPIN_MAX_US);
+	o->spin_us = (unsigned)n;
+	return 0;
+}
+
 static int set_stats(struct em_options *o, const char *value, char *why)
 {
 	if (!*value)
@@ -321,6 +338,7 @@ static const struct option_entry {
 	{"delivery", "EXTMEM_DELIVERY", set_delivery},
 	{"syscalls", "EXTMEM_SYSCALLS", set_syscalls},
 	{"min-map", "EXTMEM_MIN_MAP", set_min_map},
+	{"spin", "EXTMEM_SPIN", set_spin},
 	{"stats", "EXTMEM_STATS", set_stats},
 	{"stats-pid", "EXTMEM_STATS_PID", set_stats_pid},
 	{"verbose", "EXTMEM_VERBOSE", set_verbose},
@@ -337,6 +355,7 @@ void em_options_init(struct em_options *o)
 	o->delivery = EM_DELIVERY_UPCALL;
 	o->follow_exec = true;
 	o->delivery_threads = 1;
+	o->spin_us = SPIN_DEFAULT_US;
 	o->min_map_bytes = MIN_MAP_DEFAULT_BYTES;
 }
 
@@ -499,6 +518,8 @@ int em_options_to_env(const struct em_options *o)
 		err = env_put("EXTMEM_SYSCALLS", syscalls_names[o->syscalls]);
 	if (!err)
 		err = env_put_number("EXTMEM_MIN_MAP", o->min_map_bytes, true);
+	if (!err)
+		err = env_put_number("EXTMEM_SPIN", o->spin_us, true);
 	if (!err)
 		err = env_put("EXTMEM_STATS", o->stats_path);
 	if (!err)

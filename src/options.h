@@ -40,6 +40,7 @@ struct em_options {
 	unsigned delivery_threads;   /* n=N, default 1 */
 	enum em_syscalls syscalls;   /* --syscalls / EXTMEM_SYSCALLS */
 	uint64_t min_map_bytes;	     /* default 1 MiB */
+	unsigned spin_us;	     /* --spin / EXTMEM_SPIN: a thread waits so long awake for a page */
 	char stats_path[4096];	     /* "": none, "-": stderr */
 	long stats_pid;		     /* EXTMEM_STATS_PID: the process that writes stats_path itself;
 					others write stats_path.PID; 0: the first to see it sets it */
@@ -62,7 +63,7 @@ int em_size_parse_percent(const char *text, uint64_t whole, uint64_t *bytes);
 uint64_t em_memory_available_bytes(void);
 
 /* Sets one option by its long name ("dram", "swap", "policy", "prefetch", "delivery",
-   "syscalls", "min-map", "stats", "verbose", "follow-exec", "mask").  In the values of swap, policy and prefetch
+   "syscalls", "min-map", "spin", "stats", "verbose", "follow-exec", "mask").  In the values of swap, policy and prefetch
    ",," is a comma that belongs to the path.  0, or -EINVAL with one line in err:
    what, where, what to do. */
 int em_options_set(struct em_options *o, const char *name, const char *value, char *err,

@@ -191,7 +191,7 @@ static uint32_t map_read(struct site *s, uint32_t n, uint32_t nw, em_slot_t slot
 /* n pages claimed could not be read together: only the one that is missed decides. */
 static int read_pages(struct site *s, em_slot_t slot, uint32_t *n)
 {
-	int ret = em_store_read(em_engine.store, slot, s->t->bounce, *n);
+	int ret = em_store_read_now(em_engine.store, slot, s->t->bounce, *n);
 
 	if (!ret)
 		return 0;

@@ -55,6 +55,7 @@ static int start_store(const struct em_options *o, char *err, size_t err_len)
 		.size_bytes = o->swap_size_bytes,
 		.force = o->swap_force,
 		.no_uring = o->feature_mask & EM_FEAT_URING,
+		.spin_us = o->spin_us,
 	};
 	int ret = em_store_open(&cfg, em_engine.fd_min, &em_engine.store, err, err_len);
 

@@ -90,7 +90,7 @@ size_t em_store_fds(const struct em_store *st, int *fds, size_t max)
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (all[i] >= 0 && n < max)
 			fds[n++] = all[i];
-	return n;
+	return n + em_spin_fds(st, fds + n, max - n);
 }
 
 /*
@@ -121,7 +121,7 @@ static int move_fd_locked(struct em_store *st, int old, int fd_min)
 		em_sys_close(old);
 		return 0;
 	}
-	return -EBADF;
+	return em_spin_move_fd(st, old, fd_min);
 }
 
 int em_store_move_fd(struct em_store *st, int old, int fd_min)

@@ -11,6 +11,7 @@
  *   share.c      extents among forked processes, fork protocol      [sigsafe]
  *   ioq.c        queue: entry points and the plain queue            [sigsafe]
  *   ioq_uring.c  queue on io_uring                                  [sigsafe]
+ *   spin.c       reads waited for by looking                        [sigsafe]
  */
 #ifndef EM_STORE_INTERNAL_H
 #define EM_STORE_INTERNAL_H
@@ -106,6 +107,22 @@ struct em_slots {
 	uint32_t nchildren, children_cap;
 };
 
+#define EM_SPINNERS 8
+
+/* A ring for a thread that looks; busy: somebody's. */
+struct em_spinner {
+	uint32_t busy;
+	struct em_ioq *q;
+};
+
+struct em_spin {
+	uint32_t most;	  /* threads that may look at once; 0: nobody */
+	uint32_t readers; /* threads in em_store_read_now */
+	uint32_t sleeps;  /* reads to sleep through, because looking did not pay */
+	uint64_t limit_ns;
+	struct em_spinner s[EM_SPINNERS];
+};
+
 struct em_store {
 	int fd;	     /* data */
 	int lock_fd; /* own description of the lock file: read locks on our byte and all ancestors' */
@@ -128,6 +145,7 @@ struct em_store {
 	uint32_t nancestors, ancestors_cap;
 	uint64_t *probed; /* scratch of reclaim_dead: a bit per process index */
 
+	struct em_spin spin;
 	struct em_slots slots;
 	const struct em_store_inject *inject;
 };
@@ -189,6 +207,13 @@ void em_slots_reset(struct em_store *st);
 #define EM_PROBE_DATA "other data"
 const char *em_probe_content(int fd, uint64_t size, char *buf, size_t buf_len, bool *ours);
 
+/* spin.c */
+void em_spin_init(struct em_store *st, unsigned limit_us);
+void em_spin_close(struct em_store *st);
+size_t em_spin_fds(const struct em_store *st, int *fds, size_t max);
+int em_spin_move_fd(struct em_store *st, int old, int fd_min);
+void em_spin_fork_child(struct em_store *st);
+
 /* ioq */
 struct em_uring;
 
@@ -214,6 +239,7 @@ int *em_uring_fd(struct em_ioq *q);
 /* Takes io in; cannot fail.  limit: bytes of the first transfer, 0: all, -errno: injected. */
 void em_uring_submit(struct em_ioq *q, struct em_io *io, int limit);
 int em_uring_flush(struct em_ioq *q);
+bool em_uring_ready(const struct em_ioq *q);
 void em_uring_reap(struct em_ioq *q, unsigned wait_us);
 
 #endif

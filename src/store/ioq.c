@@ -156,6 +156,11 @@ int em_ioq_flush(struct em_ioq *q)
 	return q->ring ? em_uring_flush(q) : 0;
 }
 
+bool em_ioq_ready(const struct em_ioq *q)
+{
+	return q->done || (q->ring && em_uring_ready(q));
+}
+
 struct em_io *em_ioq_reap(struct em_ioq *q, unsigned wait_us)
 {
 	struct em_io *list;

@@ -379,6 +379,13 @@ static bool kernel_has_work(const struct em_uring *r)
 	return __atomic_load_n(r->sq_flags, __ATOMIC_RELAXED) & mask;
 }
 
+bool em_uring_ready(const struct em_ioq *q)
+{
+	const struct em_uring *r = q->ring;
+
+	return *r->cq_head != __atomic_load_n(r->cq_tail, __ATOMIC_ACQUIRE) || kernel_has_work(r);
+}
+
 void em_uring_reap(struct em_ioq *q, unsigned wait_us)
 {
 	struct em_uring *r = q->ring;

@@ -462,6 +462,7 @@ int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store
 	st->fd = st->lock_fd = st->proc_fd = st->child_fd = st->spare_fd = -1;
 	st->fd_min = fd_min;
 	st->no_uring = cfg->no_uring;
+	em_spin_init(st, cfg->spin_us);
 	t.fd = -1;
 	r = find_injection(&inject, &m);
 	if (!r)
@@ -485,6 +486,7 @@ void em_store_close(struct em_store *st)
 {
 	const int fds[] = {st->fd, st->lock_fd, st->proc_fd, st->child_fd, st->spare_fd};
 
+	em_spin_close(st);
 	em_slots_reset(st);
 	em_share_exit(st);
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)

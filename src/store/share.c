@@ -425,6 +425,7 @@ int em_store_fork_child(struct em_store *st)
 	st->ancestors[st->nancestors++] = st->proc;
 	st->proc = st->child_proc;
 	st->users[0] = st->users[1] = 0;
+	em_spin_fork_child(st);
 	em_slots_reset(st);
 	return 0;
 }

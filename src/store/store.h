@@ -32,6 +32,7 @@ struct em_store_config {
 	bool force;	     /* allow a block device that seems to be in use, and a named file
 				that holds something other than a swap area of ours */
 	bool no_uring;	     /* do not try io_uring (EXTMEM_MASK=uring) */
+	unsigned spin_us;    /* em_store_read_now looks so long before it sleeps; 0: never looks */
 };
 
 /*
@@ -70,6 +71,9 @@ int em_store_move_fd(struct em_store *st, int old, int fd_min);
    short transfers and EINTR; retries EAGAIN; a short read at end of file or any other failure is
    -EIO or the kernel's error, never zeros.  0 or -errno. [sigsafe] */
 int em_store_read(struct em_store *st, em_slot_t slot, void *buf, size_t n);
+/* The same for a thread that can do nothing else until the pages are there: while a processor would be
+   idle otherwise it does not sleep, which saves the way back from idle. [sigsafe] */
+int em_store_read_now(struct em_store *st, em_slot_t slot, void *buf, size_t n);
 /* Scatter/gather over iov (each element a multiple of the page size, page aligned);
    total pages = consecutive slots.  [sigsafe] */
 int em_store_readv(struct em_store *st, em_slot_t slot, const struct iovec *iov, int iovcnt);
@@ -125,7 +129,7 @@ void em_store_fork_parent(struct em_store *st, long child);
 int em_store_fork_child(struct em_store *st);
 
 /* ---- asynchronous queue ------------------------------------------------------- */
-/* One per service thread, used by that thread only. */
+/* One per service thread, used by one thread at a time. */
 struct em_ioq;
 
 struct em_io {
@@ -156,6 +160,8 @@ int em_ioq_flush(struct em_ioq *q);
 /* Completed requests as a linked list through ->next, NULL if none.  wait_us: 0 do not
    wait, else wait at most so long for the first. */
 struct em_io *em_ioq_reap(struct em_ioq *q, unsigned wait_us);
+/* Is there something to collect?  Looks at memory only. */
+bool em_ioq_ready(const struct em_ioq *q);
 /* In a forked child: forget the parent's ring (unmap, close) without touching it. */
 void em_ioq_abandon(struct em_ioq *q);
 

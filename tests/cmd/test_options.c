@@ -128,6 +128,7 @@ static void list_elements_may_hold_doubled_commas(void **state)
 static const char *const variables[] = {
 	"EXTMEM_DRAM",	"EXTMEM_SWAP",	    "EXTMEM_POLICY",  "EXTMEM_PREFETCH", "EXTMEM_DELIVERY",
 	"EXTMEM_STATS", "EXTMEM_STATS_PID", "EXTMEM_VERBOSE", "EXTMEM_MASK",	 "EXTMEM_MIN_MAP",
+	"EXTMEM_SPIN",
 	"DRAMSIZE",	"SWAPDIR",	    "SWAPPATH",	      "EXTMEM_FOLLOW_EXEC",
 };
 
@@ -190,6 +191,7 @@ static void bad_values_name_option_and_leave_the_old(void **state)
 		{"min-map", "1"},    {"stats", ""},	      {"mask", "sigbus"},
 		{"mask", "wp,"},     {"verbose", "yes"},
 		{"follow-exec", "1"}, {"syscalls", "trap"},
+		{"spin", ""},	     {"spin", "10us"},	      {"spin", "10001"},
 	};
 	static struct em_options before;
 
@@ -216,6 +218,7 @@ static void environment_round_trip_keeps_everything(void **state)
 	assert_int_equal(set("delivery", "thread,n=3"), 0);
 	assert_int_equal(set("syscalls", "patch"), 0);
 	assert_int_equal(set("min-map", "64K"), 0);
+	assert_int_equal(set("spin", "0"), 0);
 	assert_int_equal(set("stats", "/tmp/s,t.json"), 0);
 	assert_int_equal(set("mask", "uring,process_madvise"), 0);
 	o.stats_pid = 4711;
