@@ -634,6 +634,10 @@ uint64_t em_cycles_to_ns(uint64_t cycles);
 /* A message with a raw write, then abort: memory would be wrong otherwise. */
 bool em_engine_owns_fd(int fd);
 size_t em_engine_fds(int *fds, size_t max);
-void em_stats_write_file(void);
+/* At exit; last: no other report shall follow. */
+void em_stats_write_file(bool last);
+/* When a signal is about to end the process.  Gives up when a stalled store holds everything up: a signal
+   that kills shall kill. */
+void em_stats_write_dying(void);
 
 #endif

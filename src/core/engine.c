@@ -146,29 +146,53 @@ static int stats_fd(bool *close_it)
 				0666);
 }
 
-/* At exit: the map lock keeps regions in place while they are listed. */
-void em_stats_write_file(void)
+static bool last_written; /* under the map lock */
+
+/* Under the map lock: it keeps the regions in place while they are listed, and who dies waits until another who
+   does has written. */
+static void write_report(struct em_range_op *op, bool last)
 {
 	const size_t room = 128 * 1024;
-	struct em_range_op op;
 	bool close_it;
 	char *buf;
 	long n;
 	int fd;
 
+	em_space_check(op->t);
+	last_written = last;
+	buf = em_meta_alloc(room);
+	n = buf ? em_stats_json(buf, room) : -1;
+	fd = n > 0 ? stats_fd(&close_it) : -1;
+	if (fd >= 0) {
+		em_write_all(fd, buf, (size_t)n);
+		if (close_it)
+			em_sys_close(fd);
+	}
+	if (buf)
+		em_meta_free(buf, room);
+}
+
+void em_stats_write_file(bool last)
+{
+	struct em_range_op op;
+
 	if (!em_engine.active || !em_engine.opt.stats_path[0])
 		return;
 	em_range_enter(&op);
-	em_space_check(op.t);
-	buf = em_meta_alloc(room);
-	n = buf ? em_stats_json(buf, room) : -1;
+	write_report(&op, last);
 	em_range_leave(&op);
-	fd = n > 0 ? stats_fd(&close_it) : -1;
-	if (fd < 0)
+}
+
+void em_stats_write_dying(void)
+{
+	const uint64_t wait_ms = 1000;
+	struct em_range_op op;
+
+	if (!em_engine.active || !em_engine.opt.stats_path[0] || !em_range_try_enter(&op, wait_ms))
 		return;
-	em_write_all(fd, buf, (size_t)n);
-	if (close_it)
-		em_sys_close(fd);
+	if (!last_written)
+		write_report(&op, true);
+	em_range_leave(&op);
 }
 
 /* ---- descriptors ------------------------------------------------------------------------------ */

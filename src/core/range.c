@@ -16,19 +16,46 @@ enum { CHECK_EVERY = 64 };
 #define HOLE_CLEAR (EM_W_TAG | EM_W_STAMP | EM_W_SEG | EM_W_MAYBE_WP)
 #define ABSENT_CLEAR (EM_W_TAG | EM_W_STAMP | EM_W_MAYBE_WP)
 
-void em_range_enter(struct em_range_op *op)
+/* The lock before the section: whoever waits for it must not hold up a fork. */
+static void block_signals(struct em_range_op *op)
 {
 	uint64_t all = ~0ull;
 
 	op->t = em_thread_self();
 	if (!op->t)
 		em_panic("extmem: no memory for a thread context\n");
-	/* The lock before the section: whoever waits for it must not hold up a fork. */
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &op->mask, sizeof(all));
-	em_mutex_lock(&map_lock);
+}
+
+static void begin(struct em_range_op *op)
+{
 	em_enter(op->t, false);
 	op->id = ++op_ids;
 	em_retire_poll();
+}
+
+void em_range_enter(struct em_range_op *op)
+{
+	block_signals(op);
+	em_mutex_lock(&map_lock);
+	begin(op);
+}
+
+bool em_range_try_enter(struct em_range_op *op, uint64_t wait_ms)
+{
+	uint64_t end = em_now_ns() + wait_ms * 1000000;
+	const struct timespec pause = { 0, 1000000 };
+
+	block_signals(op);
+	while (!em_mutex_trylock(&map_lock)) {
+		if (em_now_ns() > end) {
+			em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &op->mask, NULL, sizeof(op->mask));
+			return false;
+		}
+		em_syscall2(SYS_nanosleep, &pause, NULL);
+	}
+	begin(op);
+	return true;
 }
 
 void em_range_leave(struct em_range_op *op)

@@ -26,6 +26,7 @@ struct em_range_op {
 
 /* Signals, map lock, section. */
 void em_range_enter(struct em_range_op *op);
+bool em_range_try_enter(struct em_range_op *op, uint64_t wait_ms); /* false: not had in time */
 void em_range_leave(struct em_range_op *op);
 
 int em_range_lock(struct em_range_op *op, uintptr_t start, uintptr_t end);

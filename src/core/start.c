@@ -158,6 +158,8 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 			 "Dispatch (Linux 5.11); give auto or patch");
 		return -ENOSYS;
 	}
+	if (o->stats_path[0])
+		em_signals_want_last_words();
 	ret = em_patch_all(&report, o->verbose ? log_patch : NULL, NULL);
 	if (ret) {
 		em_engine.active = false;

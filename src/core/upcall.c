@@ -141,13 +141,13 @@ struct kernel_sigaction {
 #define SA_RESTORER_FLAG 0x04000000ul
 
 __asm__(".text\n"
+	".globl em_upcall_restorer\n"
 	".hidden em_upcall_restorer\n"
 	".type em_upcall_restorer, @function\n"
 	"em_upcall_restorer:\n"
 	"mov $15, %rax\n" /* rt_sigreturn; unwinders know these bytes */
 	"syscall\n"
 	".size em_upcall_restorer, . - em_upcall_restorer\n");
-void em_upcall_restorer(void);
 
 int em_upcall_handle(int signo, void (*handler)(int, siginfo_t *, void *), uint64_t mask,
 		     bool restart)

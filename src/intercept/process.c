@@ -222,14 +222,14 @@ int em_special_process(struct em_regs *r)
 		return EM_HOOK_RAW;
 	case SYS_exit:
 		if (is_own_process() && em_sys_gettid() == em_engine.pid)
-			em_stats_write_file(); /* the main thread may be the last */
+			em_stats_write_file(false); /* the main thread may be the last */
 		if (is_own_process())
 			em_control_thread_leaves((int)r->arg[0]);
 		leave();
 		return EM_HOOK_RAW;
 	case SYS_exit_group:
 		if (is_own_process()) {
-			em_stats_write_file();
+			em_stats_write_file(true);
 			em_control_exit();
 		} else {
 			leave();

@@ -23,6 +23,7 @@ enum {
 
 static struct {
 	uint64_t ours;		    /* SIGBUS with upcalls, SIGSYS where calls may be trapped */
+	bool last_words;	    /* statistics are wanted of a process that a signal ends */
 	struct em_mutex lock;
 	struct em_sigaction action[EM_NSIG]; /* what the program asked for, where the kernel has us */
 } sig;
@@ -50,6 +51,24 @@ static bool is_handler(const struct em_sigaction *a)
 	return a->handler != (uintptr_t)SIG_DFL && a->handler != (uintptr_t)SIG_IGN;
 }
 
+/* Its default action ends the process, and we can take it. */
+static bool kills(int n)
+{
+	const uint64_t others = EM_SIG_BIT(SIGKILL) | EM_SIG_BIT(SIGSTOP) | EM_SIG_BIT(SIGCHLD) |
+				EM_SIG_BIT(SIGCONT) | EM_SIG_BIT(SIGURG) | EM_SIG_BIT(SIGWINCH) |
+				EM_SIG_BIT(SIGTSTP) | EM_SIG_BIT(SIGTTIN) | EM_SIG_BIT(SIGTTOU);
+
+	return !(others & EM_SIG_BIT(n));
+}
+
+/* The kernel has us where the program wants `a`. */
+static bool needs_us(int n, const struct em_sigaction *a)
+{
+	if (is_handler(a))
+		return is_virtual();
+	return a->handler == (uintptr_t)SIG_DFL && sig.last_words && kills(n);
+}
+
 static long kernel_action(int n, const struct em_sigaction *act, struct em_sigaction *old)
 {
 	return em_syscall4(SYS_rt_sigaction, n, act, old, 8);
@@ -61,9 +80,21 @@ static struct em_sigaction entry_for(unsigned long flags)
 	return (struct em_sigaction){
 		.handler = (uintptr_t)on_signal,
 		.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG | (flags & SA_FOR_KERNEL),
-		.restorer = (uintptr_t)em_signal_restorer,
+		/* Without our frames it is the kernel's own that we return to. */
+		.restorer = (uintptr_t)(is_virtual() ? em_signal_restorer : em_upcall_restorer),
 		.mask = ~0ull,
 	};
+}
+
+/* What the kernel gets where the program wants `act`, of a signal that is not kept. */
+static struct em_sigaction kernel_form(int n, const struct em_sigaction *act)
+{
+	struct em_sigaction form = *act;
+
+	if (needs_us(n, act))
+		return entry_for(act->flags);
+	form.mask = em_sigmask_to_kernel(act->mask);
+	return form;
 }
 
 /* ---- at start ---------------------------------------------------------------------------- */
@@ -74,14 +105,24 @@ static void adopt_handlers(void)
 	for (int n = 1; n < EM_NSIG; n++) {
 		struct em_sigaction a, entry;
 
-		if (em_signals_are_ours(n) || kernel_action(n, NULL, &a))
+		if (em_signals_are_ours(n) || kernel_action(n, NULL, &a) ||
+		    a.handler == (uintptr_t)on_signal)
 			continue;
 		sig.action[n] = a;
-		if (n != EM_STAND_IN && !is_handler(&a))
+		if (!is_kept(n) && !needs_us(n, &a))
 			continue;
 		entry = entry_for(a.flags);
 		kernel_action(n, &entry, NULL);
 	}
+}
+
+void em_signals_want_last_words(void)
+{
+	/* The kernel ignores what would kill the first process of a namespace. */
+	if (em_sys_getpid() == 1)
+		return;
+	sig.last_words = true;
+	adopt_handlers();
 }
 
 void em_signals_take(int signo)
@@ -175,12 +216,8 @@ static long change_action(int n, const struct em_sigaction *act, struct em_sigac
 			change_kept(n, act);
 		return 0;
 	}
-	if (act && is_virtual() && is_handler(act)) {
-		entry = entry_for(act->flags);
-	} else if (act) {
-		entry = *act;
-		entry.mask = em_sigmask_to_kernel(act->mask);
-	}
+	if (act)
+		entry = kernel_form(n, act);
 	ret = kernel_action(n, act ? &entry : NULL, old);
 	if (!ret && (old->handler == (uintptr_t)on_signal || old->handler == sig.action[n].handler))
 		*old = sig.action[n];
@@ -238,7 +275,7 @@ void em_signals_rt_sigaction(struct em_regs *r)
 /* The action at the time of delivery, which SA_RESETHAND ends. */
 static struct em_sigaction take_action(struct em_thread *t, int n)
 {
-	struct em_sigaction act;
+	struct em_sigaction act, reset;
 
 	if (has_own_table(t)) {
 		act = sig.action[n];
@@ -248,8 +285,9 @@ static struct em_sigaction take_action(struct em_thread *t, int n)
 		act = sig.action[n];
 		if ((act.flags & SA_RESETHAND) && is_handler(&act)) {
 			sig.action[n].handler = (uintptr_t)SIG_DFL;
+			reset = kernel_form(n, &sig.action[n]);
 			if (!is_kept(n))
-				kernel_action(n, &sig.action[n], NULL);
+				kernel_action(n, &reset, NULL);
 		}
 		em_mutex_unlock(&sig.lock);
 		em_leave(t, false);
@@ -259,15 +297,22 @@ static struct em_sigaction take_action(struct em_thread *t, int n)
 	return act;
 }
 
-/* The kernel shall do it, once the program's own registers are back: a fault comes again by itself;
-   a signal that somebody sent has to be sent again, and the call that was refused with
-   SIGSYS is not repeated. */
-static void default_action(int n, siginfo_t *si)
+static void say_last_words(const struct em_thread *t)
+{
+	if (sig.last_words && !has_own_table(t))
+		em_stats_write_dying();
+}
+
+/* The kernel shall do it, once the program's own registers are back: so a core shows the program.  A fault
+   that is ours comes again by itself; anything else has to be sent again, and the call that was
+   refused with SIGSYS is not repeated. */
+static void default_action(const struct em_thread *t, int n, siginfo_t *si)
 {
 	struct em_sigaction dfl = { 0 };
 
+	say_last_words(t);
 	kernel_action(n, &dfl, NULL);
-	if (si->si_code > 0 && n != SIGSYS)
+	if (si->si_code > 0 && is_kept(n) && n != SIGSYS)
 		return;
 	if (em_syscall4(SYS_rt_tgsigqueueinfo, em_sys_getpid(), em_sys_gettid(), n, si))
 		em_syscall3(SYS_tgkill, em_sys_getpid(), em_sys_gettid(), n);
@@ -293,7 +338,7 @@ static void deliver(struct em_thread *t, int n, siginfo_t *si, ucontext_t *uc)
 	if (d.act.handler == (uintptr_t)SIG_IGN && !forced)
 		return;
 	if (!is_handler(&d.act)) {
-		default_action(n, si);
+		default_action(t, n, si);
 		return;
 	}
 	em_memcpy(&d.info, si, sizeof(d.info));
@@ -323,6 +368,7 @@ void em_signals_frame_failed(const struct em_sigdelivery *failed)
 			em_sigframe_enter(&d);
 		}
 	}
+	say_last_words(d.t);
 	kernel_action(SIGSEGV, &dfl, NULL);
 	em_syscall3(SYS_tgkill, em_sys_getpid(), em_sys_gettid(), SIGSEGV);
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
@@ -346,6 +392,23 @@ static bool put_off(struct em_thread *t, int n)
 	return true;
 }
 
+/* Without our frames: the handler runs on top of us. */
+static void call_directly(struct em_thread *t, int n, siginfo_t *si, ucontext_t *uc)
+{
+	struct em_sigaction act = take_action(t, n);
+	uint64_t mask = *(uint64_t *)&uc->uc_sigmask | act.mask;
+
+	if (act.handler == (uintptr_t)SIG_IGN && si->si_code <= 0)
+		return;
+	if (!is_handler(&act)) {
+		default_action(t, n, si);
+		return;
+	}
+	mask = em_sigmask_to_kernel(mask);
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+	((void (*)(int, siginfo_t *, void *))act.handler)(n, si, uc);
+}
+
 static void on_signal(int n, siginfo_t *si, void *ucv)
 {
 	struct em_thread *t = em_thread_self();
@@ -353,6 +416,10 @@ static void on_signal(int n, siginfo_t *si, void *ucv)
 
 	if (!t)
 		em_panic("extmem: no memory for a thread context\n");
+	if (!is_virtual()) {
+		call_directly(t, n, si, uc);
+		return;
+	}
 	em_upcall_keep_own_stack(t, &uc->uc_stack);
 	if (n == SIGSEGV && t->moving) {
 		check_moving(t, si);
@@ -368,23 +435,6 @@ static void on_signal(int n, siginfo_t *si, void *ucv)
 			return;
 	}
 	deliver(t, n, si, uc);
-}
-
-/* Without our frames: the handler runs on top of us. */
-static void call_directly(struct em_thread *t, int n, siginfo_t *si, ucontext_t *uc)
-{
-	struct em_sigaction act = take_action(t, n);
-	uint64_t mask = *(uint64_t *)&uc->uc_sigmask | act.mask;
-
-	if (act.handler == (uintptr_t)SIG_IGN && si->si_code <= 0)
-		return;
-	if (!is_handler(&act)) {
-		default_action(n, si);
-		return;
-	}
-	mask = em_sigmask_to_kernel(mask);
-	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
-	((void (*)(int, siginfo_t *, void *))act.handler)(n, si, uc);
 }
 
 void em_signals_chain(int signo, siginfo_t *si, ucontext_t *uc)

@@ -48,6 +48,10 @@ struct em_sigdelivery {
 void em_signals_take(int signo);
 bool em_signals_are_ours(int signo);
 
+/* At start: what ends the process shall write its statistics first (em_stats_write_dying).  So the kernel
+   has us for every signal that would, and the program sees its default action as before. */
+void em_signals_want_last_words(void);
+
 /* One of ours that is the program's after all, inside our handler: enters the program's handler as
    the kernel would have, or arranges for the default action. */
 void em_signals_chain(int signo, siginfo_t *si, ucontext_t *uc);
@@ -104,6 +108,7 @@ void em_sigframe_sigaltstack(struct em_regs *regs);
 /* upcall.c: installs a handler of ours, which runs on our alternate stack. */
 int em_upcall_handle(int signo, void (*handler)(int, siginfo_t *, void *), uint64_t mask,
 		     bool restart);
+void em_upcall_restorer(void); /* upcall.c: rt_sigreturn and nothing else */
 /* upcall.c: makes *ss, which a frame is to put back, our own alternate stack. */
 void em_upcall_keep_own_stack(const struct em_thread *t, stack_t *ss);
 stack_t em_upcall_own_stack(const struct em_thread *t);
