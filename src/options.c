@@ -297,6 +297,7 @@ static const struct {
 	{"move", EM_FEAT_MOVE},
 	{"process_madvise", EM_FEAT_PROCESS_MADVISE},
 	{"uring", EM_FEAT_URING},
+	{"memfd", EM_FEAT_MEMFD},
 };
 #define NFEATURES (sizeof(features) / sizeof(features[0]))
 
@@ -316,7 +317,7 @@ static int set_mask(struct em_options *o, const char *value, char *why)
 			return em_options_fail(
 				why, REASON_LEN,
 				"feature \"%s\" is not known or cannot be masked; give "
-				"wp, move, process_madvise, uring",
+				"wp, move, process_madvise, uring, memfd",
 				item);
 		mask |= features[i].bit;
 	}

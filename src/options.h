@@ -23,6 +23,7 @@ enum em_feature {
 	EM_FEAT_MOVE = 1u << 1,		   /* "move": UFFDIO_MOVE, 6.8 */
 	EM_FEAT_PROCESS_MADVISE = 1u << 2, /* "process_madvise": on self with MADV_DONTNEED, 6.13 */
 	EM_FEAT_URING = 1u << 3,	   /* "uring": io_uring usable */
+	EM_FEAT_MEMFD = 1u << 5,	   /* "memfd": memfd_create, 3.17 */
 	EM_FEAT_SIGBUS = 1u << 4,	   /* UFFD_FEATURE_SIGBUS, 4.14 (not maskable) */
 };
 

@@ -184,6 +184,7 @@ int em_options_check_store(const struct em_options *o, char *err, size_t err_len
 		.size_bytes = o->swap_size_bytes,
 		.force = o->swap_force,
 		.no_uring = (o->feature_mask & EM_FEAT_URING) != 0,
+		.no_memfd = (o->feature_mask & EM_FEAT_MEMFD) != 0,
 	};
 	int rc = em_store_check(&cfg, err, err_len);
 

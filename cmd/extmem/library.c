@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #define LIBRARY "libextmem-preload.so"
@@ -34,13 +36,25 @@ static int check_name(const char *path, char *err, size_t err_len)
 	return -EINVAL;
 }
 
+/* Without /proc the kernel's note of the file that it executed helps, until somebody changes directory. */
+static void own_path(char *path, size_t len)
+{
+	ssize_t n = readlink("/proc/self/exe", path, len - 1);
+	const char *name = (const char *)getauxval(AT_EXECFN);
+	char *real = n > 0 || !name ? NULL : realpath(name, NULL);
+
+	path[n > 0 ? n : 0] = '\0';
+	if (real)
+		snprintf(path, len, "%s", real);
+	free(real);
+}
+
 int library_find(char *path, size_t len, char *err, size_t err_len)
 {
 	char dir[4096];
-	ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
 	char *slash;
 
-	dir[n > 0 ? n : 0] = '\0';
+	own_path(dir, sizeof(dir));
 	slash = strrchr(dir, '/');
 	for (size_t i = 0; slash && i < sizeof(places) / sizeof(places[0]); i++) {
 		slash[1] = '\0';

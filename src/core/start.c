@@ -56,6 +56,7 @@ static int start_store(const struct em_options *o, char *err, size_t err_len)
 		.force = o->swap_force,
 		.no_uring = o->feature_mask & EM_FEAT_URING,
 		.spin_us = o->spin_us,
+		.no_memfd = o->feature_mask & EM_FEAT_MEMFD,
 	};
 	int ret = em_store_open(&cfg, em_engine.fd_min, &em_engine.store, err, err_len);
 
@@ -126,6 +127,7 @@ static void start_control(bool verbose)
 int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 {
 	struct em_patch_report report;
+	bool traps;
 	int ret;
 
 	ret = em_meta_reserve();
@@ -153,7 +155,8 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 		snprintf(err, err_len, "no memory for the engine");
 		return -ENOMEM;
 	}
-	if (o->syscalls != EM_SYSCALLS_PATCH && em_trap_start() && o->syscalls != EM_SYSCALLS_AUTO) {
+	traps = o->syscalls != EM_SYSCALLS_PATCH && !em_trap_start();
+	if (!traps && o->syscalls == EM_SYSCALLS_DISPATCH) {
 		snprintf(err, err_len, "--syscalls dispatch: the kernel has no Syscall User "
 			 "Dispatch (Linux 5.11); give auto or patch");
 		return -ENOSYS;
@@ -161,11 +164,15 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 	if (o->stats_path[0])
 		em_signals_want_last_words();
 	ret = em_patch_all(&report, o->verbose ? log_patch : NULL, NULL);
-	if (ret) {
+	if (ret && !traps) {
 		em_engine.active = false;
-		snprintf(err, err_len, "system calls: cannot be intercepted: %s", strerror(-ret));
+		snprintf(err, err_len,
+			 "system calls: cannot be intercepted: code cannot be changed (%s), calls cannot "
+			 "be trapped; see `extmem doctor`", strerror(-ret));
 		return ret;
 	}
+	if (ret)
+		em_trap_want("code cannot be changed here");
 	start_control(o->verbose);
 	if (o->verbose)
 		fprintf(stderr,

@@ -84,7 +84,7 @@ const char *em_store_name(const struct em_store *st)
 
 size_t em_store_fds(const struct em_store *st, int *fds, size_t max)
 {
-	const int all[] = {st->fd, st->lock_fd, st->proc_fd, st->child_fd, st->spare_fd};
+	const int all[] = {st->fd, st->lock_fd, st->lock_dir, st->child_fd, st->spare_fd};
 	size_t n = 0;
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
@@ -95,11 +95,11 @@ size_t em_store_fds(const struct em_store *st, int *fds, size_t max)
 
 /*
  * The old descriptor stays open here until no transfer uses its number any more; the
- * lock covers lock_fd and proc_fd, and keeps two moves apart.
+ * lock covers lock_fd and lock_dir, and keeps two moves apart.
  */
 static int move_fd_locked(struct em_store *st, int old, int fd_min)
 {
-	int *const all[] = {&st->fd, &st->lock_fd, &st->proc_fd, &st->child_fd, &st->spare_fd};
+	int *const all[] = {&st->fd, &st->lock_fd, &st->lock_dir, &st->child_fd, &st->spare_fd};
 	uint32_t p = st->phase;
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {

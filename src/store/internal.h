@@ -3,6 +3,7 @@
  * Inside the store layer.
  *
  *   open.c       em_store_check, em_store_open, em_store_close      ordinary context
+ *   lockfile.c   where the locks of a tree of processes are         ordinary context
  *   probe.c      what is on a block device or file already          ordinary context
  *   inject_parse.c  EXTMEM_INJECT                                   ordinary context
  *   file.c       descriptors, synchronous transfers                 [sigsafe]
@@ -126,9 +127,10 @@ struct em_spin {
 struct em_store {
 	int fd;	     /* data */
 	int lock_fd; /* own description of the lock file: read locks on our byte and all ancestors' */
-	int proc_fd; /* O_PATH of /proc, for fresh descriptions of the lock file; -1 */
+	int lock_dir; /* O_PATH of /proc or /dev, for fresh descriptions of the lock file; -1 */
 	int spare_fd; /* keeps a number free for child_fd when the program has used up its own; -1 */
 	int child_fd; /* between fork_prepare and fork_parent/child: the child's lock_fd; -1 */
+	uint64_t lock_base; /* byte of process 0 in the lock file; not 0: that is /dev/null */
 	int fd_min;
 	bool direct, device, no_uring;
 	char name[256]; /* for messages */
@@ -184,6 +186,15 @@ void em_store_wait_held(const struct em_store *st, bool write, em_slot_t slot, u
 void em_store_pause_1ms(void);
 
 uint64_t em_store_now_ns(void);
+
+/* lockfile.c */
+struct em_lockfile {
+	int fd, dir_fd; /* dir_fd -1: it cannot be opened again */
+	uint64_t base;
+};
+/* 0 or -errno.  Ordinary context. */
+int em_lockfile_open(bool no_memfd, struct em_lockfile *lf);
+void em_lockfile_close(struct em_lockfile *lf);
 
 /* share.c */
 int em_share_init(struct em_store *st);

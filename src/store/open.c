@@ -365,6 +365,25 @@ static int find_injection(struct em_inject *in, const struct message *m)
 	return em_inject_parse(text ? text : "", in, m->text, m->len);
 }
 
+static int refuse_no_locks(const struct message *m, int err)
+{
+	return refuse(m, err,
+		      "swap: no place for locks: memfd_create: %s, and /dev/null cannot be used; allow "
+		      "one of them",
+		      strerror(-err));
+}
+
+static int check_locks(bool no_memfd, const struct message *m)
+{
+	struct em_lockfile lf;
+	int err = em_lockfile_open(no_memfd, &lf);
+
+	if (err)
+		return refuse_no_locks(m, err);
+	em_lockfile_close(&lf);
+	return 0;
+}
+
 int em_store_check(const struct em_store_config *cfg, char *err, size_t err_len)
 {
 	struct message m = {err, err_len};
@@ -378,6 +397,8 @@ int em_store_check(const struct em_store_config *cfg, char *err, size_t err_len)
 		r = open_target(cfg, true, &t, &m);
 	if (!r)
 		r = find_limit(cfg, &t, &slots, &known, &m);
+	if (!r)
+		r = check_locks(cfg->no_memfd, &m);
 	if (t.fd >= 0)
 		close(t.fd);
 	return r;
@@ -412,24 +433,21 @@ static int first_access(struct target *t, bool *direct)
 	return t->named && r != EM_SLOT_SIZE ? -EIO : 0;
 }
 
-static int open_helpers(struct em_store *st, const struct message *m)
+static int open_helpers(struct em_store *st, bool no_memfd, const struct message *m)
 {
-	st->lock_fd = memfd_create("extmem-locks", MFD_CLOEXEC);
-	if (st->lock_fd < 0 && errno != ENOSYS)
-		/* MFD_NOEXEC_SEAL: demanded where vm.memfd_noexec is 2 */
-		st->lock_fd = memfd_create("extmem-locks", MFD_CLOEXEC | 8);
-	if (st->lock_fd < 0)
-		return refuse(m, -errno, "swap: no memory file for locks: %s", strerror(errno));
-	st->lock_fd = em_fd_raise(st->lock_fd, st->fd_min);
-	/* without /proc everything works but fork */
-	st->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (st->proc_fd >= 0)
-		st->proc_fd = em_fd_raise(st->proc_fd, st->fd_min);
+	struct em_lockfile lf;
+	int err = em_lockfile_open(no_memfd, &lf);
+
+	if (err)
+		return refuse_no_locks(m, err);
+	st->lock_fd = em_fd_raise(lf.fd, st->fd_min);
+	st->lock_dir = lf.dir_fd < 0 ? -1 : em_fd_raise(lf.dir_fd, st->fd_min);
+	st->lock_base = lf.base;
 	em_share_take_spare(st);
 	return 0;
 }
 
-static int start(struct em_store *st, struct target *t, const struct message *m)
+static int start(struct em_store *st, struct target *t, bool no_memfd, const struct message *m)
 {
 	int err = first_access(t, &st->direct);
 
@@ -440,7 +458,7 @@ static int start(struct em_store *st, struct target *t, const struct message *m)
 	snprintf(st->name, sizeof(st->name), "%s", t->path);
 	st->limit_extents =
 		(uint32_t)((st->limit_slots + EM_EXTENT_SLOTS - 1) / EM_EXTENT_SLOTS);
-	err = open_helpers(st, m);
+	err = open_helpers(st, no_memfd, m);
 	if (err)
 		return err;
 	em_slots_reset(st);
@@ -459,7 +477,7 @@ int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store
 
 	if (!st)
 		return refuse(&m, -ENOMEM, "swap: out of memory");
-	st->fd = st->lock_fd = st->proc_fd = st->child_fd = st->spare_fd = -1;
+	st->fd = st->lock_fd = st->lock_dir = st->child_fd = st->spare_fd = -1;
 	st->fd_min = fd_min;
 	st->no_uring = cfg->no_uring;
 	em_spin_init(st, cfg->spin_us);
@@ -470,7 +488,7 @@ int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store
 	if (!r)
 		r = find_limit(cfg, &t, &st->limit_slots, &st->limit_known, &m);
 	if (!r)
-		r = start(st, &t, &m);
+		r = start(st, &t, cfg->no_memfd, &m);
 	if (!r) {
 		if (inject.n)
 			st->inject = em_inject_use(&inject);
@@ -484,7 +502,7 @@ int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store
 
 void em_store_close(struct em_store *st)
 {
-	const int fds[] = {st->fd, st->lock_fd, st->proc_fd, st->child_fd, st->spare_fd};
+	const int fds[] = {st->fd, st->lock_fd, st->lock_dir, st->child_fd, st->spare_fd};
 
 	em_spin_close(st);
 	em_slots_reset(st);

@@ -25,9 +25,15 @@
 #define F_OFD_SETLK 37
 #endif
 
-static long byte_lock(int fd, int cmd, short type, uint32_t byte, short *found)
+static long byte_lock(const struct em_store *st, int fd, int cmd, short type, uint32_t proc,
+		      short *found)
 {
-	struct flock l = {.l_type = type, .l_whence = 0 /* SEEK_SET */, .l_start = byte, .l_len = 1};
+	struct flock l = {
+		.l_type = type,
+		.l_whence = 0, /* SEEK_SET */
+		.l_start = (off_t)(st->lock_base + proc),
+		.l_len = 1,
+	};
 	long r;
 
 	do {
@@ -53,39 +59,32 @@ void em_share_take_spare(struct em_store *st)
 {
 	long fd;
 
-	if (st->spare_fd >= 0 || st->proc_fd < 0)
+	if (st->spare_fd >= 0 || st->lock_dir < 0)
 		return;
-	fd = em_syscall3(SYS_fcntl, st->proc_fd, F_DUPFD_CLOEXEC, st->fd_min);
+	fd = em_syscall3(SYS_fcntl, st->lock_dir, F_DUPFD_CLOEXEC, st->fd_min);
 	if (em_is_err(fd))
-		fd = em_syscall3(SYS_fcntl, st->proc_fd, F_DUPFD_CLOEXEC, 3);
+		fd = em_syscall3(SYS_fcntl, st->lock_dir, F_DUPFD_CLOEXEC, 3);
 	st->spare_fd = em_is_err(fd) ? -1 : (int)fd;
 }
 
 /* fork needs a descriptor for a moment, and natively none: it must not fail for one. */
 static long open_in_spare(struct em_store *st, const char *path)
 {
-	long r = em_syscall4(SYS_openat, st->proc_fd, path, O_RDWR | O_CLOEXEC, 0);
+	long r = em_syscall4(SYS_openat, st->lock_dir, path, O_RDWR | O_CLOEXEC, 0);
 
 	if (r != -EMFILE || st->spare_fd < 0)
 		return r;
 	em_sys_close(st->spare_fd);
 	st->spare_fd = -1;
-	return em_syscall4(SYS_openat, st->proc_fd, path, O_RDWR | O_CLOEXEC, 0);
+	return em_syscall4(SYS_openat, st->lock_dir, path, O_RDWR | O_CLOEXEC, 0);
 }
 
-/*
- * A fresh open file description of the lock file.  Through a descriptor of /proc rather
- * than by path, so that it works after chroot as well.
- */
-static int reopen_lock(struct em_store *st)
+static long open_memory_file(struct em_store *st)
 {
 	char path[40], digits[12];
 	size_t n = put_text(path, "thread-self/fd/"), d = 0;
 	int fd = st->lock_fd;
-	long r;
 
-	if (st->proc_fd < 0)
-		return -ENOSYS;
 	do {
 		digits[d++] = (char)('0' + fd % 10);
 		fd /= 10;
@@ -93,7 +92,20 @@ static int reopen_lock(struct em_store *st)
 	while (d)
 		path[n++] = digits[--d];
 	path[n] = 0;
-	r = open_in_spare(st, path);
+	return open_in_spare(st, path);
+}
+
+/*
+ * A fresh open file description of the lock file.  Through a descriptor of /proc or /dev rather
+ * than by path, so that it works after chroot as well.
+ */
+static int reopen_lock(struct em_store *st)
+{
+	long r;
+
+	if (st->lock_dir < 0)
+		return -ENOSYS;
+	r = st->lock_base ? open_in_spare(st, "null") : open_memory_file(st);
 	return em_is_err(r) ? (int)r : em_fd_raise((int)r, st->fd_min);
 }
 
@@ -117,11 +129,13 @@ static bool free_extents_of(struct em_shared *sh, uint32_t proc)
 }
 
 /* Takes a process index that nobody uses, through fd; leaves its byte write-locked. */
-static int take_index(struct em_shared *sh, int fd, uint32_t *proc, uint32_t *gen)
+static int take_index(const struct em_store *st, int fd, uint32_t *proc, uint32_t *gen)
 {
+	struct em_shared *sh = st->shared;
+
 	for (uint32_t tries = 0; tries < EM_PROC_MAX; tries++) {
 		uint32_t p = __atomic_fetch_add(&sh->next_proc, 1, __ATOMIC_RELAXED) % EM_PROC_MAX;
-		long r = byte_lock(fd, F_OFD_SETLK, F_WRLCK, p, NULL);
+		long r = byte_lock(st, fd, F_OFD_SETLK, F_WRLCK, p, NULL);
 
 		if (r == -EAGAIN || r == -EACCES)
 			continue;
@@ -151,9 +165,9 @@ int em_share_init(struct em_store *st)
 	st->probed = em_meta_alloc(EM_PROC_MAX / 8);
 	if (!st->probed)
 		return -ENOMEM;
-	err = take_index(st->shared, st->lock_fd, &st->proc, &gen);
+	err = take_index(st, st->lock_fd, &st->proc, &gen);
 	if (!err)
-		err = (int)byte_lock(st->lock_fd, F_OFD_SETLK, F_RDLCK, st->proc, NULL);
+		err = (int)byte_lock(st, st->lock_fd, F_OFD_SETLK, F_RDLCK, st->proc, NULL);
 	return err;
 }
 
@@ -303,10 +317,10 @@ static bool reclaim_dead(struct em_store *st)
 		if (proc == UINT32_MAX || st->probed[proc / 64] >> proc % 64 & 1)
 			continue;
 		mark_probed(st, proc);
-		if (byte_lock(st->lock_fd, F_OFD_SETLK, F_WRLCK, proc, NULL))
+		if (byte_lock(st, st->lock_fd, F_OFD_SETLK, F_WRLCK, proc, NULL))
 			continue;
 		any |= free_extents_of(sh, proc);
-		byte_lock(st->lock_fd, F_OFD_SETLK, F_UNLCK, proc, NULL);
+		byte_lock(st, st->lock_fd, F_OFD_SETLK, F_UNLCK, proc, NULL);
 	}
 	return any;
 }
@@ -336,7 +350,7 @@ bool em_share_child_alive(struct em_store *st, const struct em_child *c)
 
 	if (__atomic_load_n(&st->shared->gen[c->proc], __ATOMIC_ACQUIRE) != c->gen)
 		return false;
-	return byte_lock(st->lock_fd, F_OFD_GETLK, F_WRLCK, c->proc, &found) || found != F_UNLCK;
+	return byte_lock(st, st->lock_fd, F_OFD_GETLK, F_WRLCK, c->proc, &found) || found != F_UNLCK;
 }
 
 /* Room for our own index behind those of our ancestors, for the child. */
@@ -362,14 +376,14 @@ static int reserve_ancestor(struct em_store *st)
 /* The child's locks, all held before the child exists. */
 static int lock_for_child(struct em_store *st, int fd)
 {
-	int err = take_index(st->shared, fd, &st->child_proc, &st->child_gen);
+	int err = take_index(st, fd, &st->child_proc, &st->child_gen);
 
 	for (uint32_t i = 0; !err && i < st->nancestors; i++)
-		err = (int)byte_lock(fd, F_OFD_SETLK, F_RDLCK, st->ancestors[i], NULL);
+		err = (int)byte_lock(st, fd, F_OFD_SETLK, F_RDLCK, st->ancestors[i], NULL);
 	if (!err)
-		err = (int)byte_lock(fd, F_OFD_SETLK, F_RDLCK, st->proc, NULL);
+		err = (int)byte_lock(st, fd, F_OFD_SETLK, F_RDLCK, st->proc, NULL);
 	if (!err)
-		err = (int)byte_lock(fd, F_OFD_SETLK, F_RDLCK, st->child_proc, NULL);
+		err = (int)byte_lock(st, fd, F_OFD_SETLK, F_RDLCK, st->child_proc, NULL);
 	return err;
 }
 

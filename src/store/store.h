@@ -33,6 +33,7 @@ struct em_store_config {
 				that holds something other than a swap area of ours */
 	bool no_uring;	     /* do not try io_uring (EXTMEM_MASK=uring) */
 	unsigned spin_us;    /* em_store_read_now looks so long before it sleeps; 0: never looks */
+	bool no_memfd;	     /* do not try memfd_create (EXTMEM_MASK=memfd) */
 };
 
 /*
@@ -41,6 +42,11 @@ struct em_store_config {
  * /x: not writable: Permission denied; choose another with --swap").
  */
 int em_store_check(const struct em_store_config *cfg, char *err, size_t err_len);
+
+/* Where forked processes have their locks: a memory file, or /dev/null where there is no memfd_create or
+   no /proc; NO_FORK: neither can be had, and fork fails; NONE: nothing works. */
+enum em_store_locks { EM_LOCKS_MEMORY, EM_LOCKS_NULL, EM_LOCKS_NO_FORK, EM_LOCKS_NONE };
+enum em_store_locks em_store_check_locks(bool no_memfd);
 
 /*
  * Opens the store.  A directory gets an unlinked file of mode 0600 (O_TMPFILE,

@@ -27,8 +27,8 @@ int run_variants(int (*group)(const char *name), bool both_queues)
 
 struct em_store *open_store(uint64_t size_bytes)
 {
-	struct em_store_config cfg = {.path = V.dir, .size_bytes = size_bytes,
-				       .no_uring = V.no_uring, .spin_us = 100};
+	struct em_store_config cfg = {
+		.path = V.dir, .size_bytes = size_bytes, .no_uring = V.no_uring, .spin_us = 100};
 	struct em_store *st = NULL;
 	char err[256] = "";
 
