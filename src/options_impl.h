@@ -30,6 +30,11 @@ int em_file_read_line(const char *path, char *buf, size_t len);
 uint64_t em_cgroup_limit_bytes(const char *cgroup_file, const char *mountinfo_file,
 			       const char *root);
 
+/* The limit in memory.max or memory/memory.limit_in_bytes below dir, UINT64_MAX: none. */
+uint64_t em_cgroup_limit_at(const char *dir);
+/* That of this process. */
+uint64_t em_memory_cgroup_bytes(void);
+
 /* The parts of em_options_check, each 0 or -EINVAL with a line. */
 int em_options_check_budget(const struct em_options *o, char *err, size_t err_len);
 int em_options_check_plugins(const struct em_options *o, char *err, size_t err_len);

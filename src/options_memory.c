@@ -232,10 +232,28 @@ uint64_t em_cgroup_limit_bytes(const char *cgroup_file, const char *mountinfo_fi
 	return v1 < v2 ? v1 : v2;
 }
 
+/* Without /proc: where a container sees its own group as the root of the hierarchy. */
+uint64_t em_cgroup_limit_at(const char *dir)
+{
+	char v1_dir[LINE_LEN];
+	uint64_t v1, v2 = limit_read(dir, true);
+
+	snprintf(v1_dir, sizeof(v1_dir), "%s/memory", dir);
+	v1 = limit_read(v1_dir, false);
+	return v1 < v2 ? v1 : v2;
+}
+
+uint64_t em_memory_cgroup_bytes(void)
+{
+	if (access("/proc/self/mountinfo", R_OK))
+		return em_cgroup_limit_at("/sys/fs/cgroup");
+	return em_cgroup_limit_bytes("/proc/self/cgroup", "/proc/self/mountinfo", "");
+}
+
 uint64_t em_memory_available_bytes(void)
 {
 	uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t limit = em_cgroup_limit_bytes("/proc/self/cgroup", "/proc/self/mountinfo", "");
+	uint64_t limit = em_memory_cgroup_bytes();
 
 	return limit < ram ? limit : ram;
 }

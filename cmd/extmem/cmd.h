@@ -20,6 +20,8 @@ struct command {
 };
 
 extern const struct command cmd_run, cmd_ctl, cmd_doctor, cmd_bench, cmd_help, cmd_version;
+/* Not for people: what `extmem doctor` runs to see whether it works. */
+extern const struct command cmd_trial;
 
 /* NULL if there is none. */
 const struct command *command_find(const char *name);
@@ -32,5 +34,9 @@ int cmd_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The preload library: next to the executable, in ../lib, or where it was configured to
    be installed.  0 or -errno with a line in err. */
 int library_find(char *path, size_t len, char *err, size_t err_len);
+/* The path of this executable; false: not known. */
+bool library_self(char *path, size_t len);
+/* Puts the library into LD_PRELOAD.  0 or -errno. */
+int library_preload(const char *library);
 
 #endif

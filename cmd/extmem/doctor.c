@@ -228,6 +228,8 @@ static int run(int argc, char **argv)
 		return cmd_fail("%s", swap_err);
 	if (!bad_env)
 		bad_env = em_options_absolute(&o, err, sizeof(err)) != 0;
+	if (!bad_env)
+		probe_avoid(&o);
 	if (rep.json)
 		printf("{\n  \"items\": [");
 	examine(&rep, &o, bad_env ? err : NULL);

@@ -37,7 +37,7 @@ static int check_name(const char *path, char *err, size_t err_len)
 }
 
 /* Without /proc the kernel's note of the file that it executed helps, until somebody changes directory. */
-static void own_path(char *path, size_t len)
+bool library_self(char *path, size_t len)
 {
 	ssize_t n = readlink("/proc/self/exe", path, len - 1);
 	const char *name = (const char *)getauxval(AT_EXECFN);
@@ -47,6 +47,7 @@ static void own_path(char *path, size_t len)
 	if (real)
 		snprintf(path, len, "%s", real);
 	free(real);
+	return *path;
 }
 
 int library_find(char *path, size_t len, char *err, size_t err_len)
@@ -54,7 +55,7 @@ int library_find(char *path, size_t len, char *err, size_t err_len)
 	char dir[4096];
 	char *slash;
 
-	own_path(dir, sizeof(dir));
+	library_self(dir, sizeof(dir));
 	slash = strrchr(dir, '/');
 	for (size_t i = 0; slash && i < sizeof(places) / sizeof(places[0]); i++) {
 		slash[1] = '\0';
@@ -68,4 +69,28 @@ int library_find(char *path, size_t len, char *err, size_t err_len)
 	snprintf(err, err_len, LIBRARY ": not found beside %.400s nor in %s; install or build it",
 		 dir, LIBEXTMEM_DIR);
 	return -ENOENT;
+}
+
+/* Our library first, then what was there, except our library again (nested runs). */
+int library_preload(const char *library)
+{
+	const char *old = getenv("LD_PRELOAD");
+	size_t len = strlen(library) + (old ? strlen(old) : 0) + 2, n;
+	char *value = malloc(len);
+	int rc;
+
+	if (!value)
+		return -ENOMEM;
+	n = (size_t)snprintf(value, len, "%s", library);
+	while (old && *old) {
+		size_t item = strcspn(old, ": ");
+
+		if (item && (item != strlen(library) || strncmp(old, library, item)))
+			n += (size_t)snprintf(value + n, len - n, ":%.*s", (int)item, old);
+		old += item;
+		old += strspn(old, ": ");
+	}
+	rc = setenv("LD_PRELOAD", value, 1) ? -errno : 0;
+	free(value);
+	return rc;
 }

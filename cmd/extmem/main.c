@@ -27,6 +27,8 @@ const struct command *command_find(const char *name)
 		return &cmd_help;
 	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
 		return &cmd_version;
+	if (!strcmp(name, cmd_trial.name))
+		return &cmd_trial;
 	for (unsigned i = 0; i < NCOMMANDS; i++)
 		if (!strcmp(name, commands[i]->name))
 			return commands[i];

@@ -3,10 +3,12 @@
 #include "probe.h"
 
 #include <errno.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +20,10 @@ static const struct probe group_run[] = {
 	 "EXTMEM_* variables, DRAMSIZE, SWAPDIR, SWAPPATH: the defaults of `extmem run`",
 	 "`extmem run` refuses to start",
 	 "correct or unset the variable"},
+	{"budget", "budget", PROBE_OPTIONAL, false, probe_budget,
+	 "how much of the program's memory stays in memory",
+	 "-",
+	 "--dram or EXTMEM_DRAM"},
 	{"library", "preload library", PROBE_REQUIRED, false, probe_library,
 	 "is loaded into the program and pages its memory",
 	 "`extmem run` refuses to start",
@@ -96,6 +102,32 @@ static const struct probe group_kernel[] = {
 	 "a kernel with CONFIG_DEBUG_INFO_BTF"},
 };
 
+static const struct probe group_calls[] = {
+	{"code", "changing code", PROBE_OPTIONAL, true, probe_patching,
+	 "system calls of the program and its libraries are led through extmem",
+	 "every system call is trapped: 2 us each; without that either `extmem run` does not work",
+	 "a sandbox without MemoryDenyWriteExecute (systemd), PR_SET_MDWE, SELinux execmod"},
+	{"dispatch", "Syscall User Dispatch", PROBE_OPTIONAL, true, probe_dispatch,
+	 "traps system calls of code that cannot be changed, such as generated code",
+	 "such a call fails with EFAULT where it passes memory that is in the store",
+	 "Linux 5.11, a seccomp profile that allows prctl"},
+	{"memfd", "memory files", PROBE_OPTIONAL, true, probe_memfd,
+	 "hold the locks of forked processes",
+	 "/dev/null does",
+	 "Linux 3.17, a seccomp profile that allows memfd_create"},
+	{"fork", "fork", PROBE_OPTIONAL, true, probe_fork,
+	 "forked processes share the store; the locks tell who is alive",
+	 "fork fails in managed programs",
+	 "a mounted /proc, or a /dev/null on a file system without nodev"},
+};
+
+static const struct probe group_trial[] = {
+	{"trial", "a trial run", PROBE_REQUIRED, false, probe_trial,
+	 "this command again as a managed program that checks its memory",
+	 "`extmem run` does not work",
+	 "what the line above names"},
+};
+
 static const struct probe group_swap[] = {
 	{"swap", "swap path", PROBE_REQUIRED, false, probe_swap_usable,
 	 "where pages go that do not fit the budget",
@@ -166,8 +198,10 @@ const struct probe_group probe_groups[] = {
 	GROUP("extmem", group_run),
 	GROUP("userfaultfd", group_uffd),
 	GROUP("Kernel services", group_kernel),
+	GROUP("Interception and processes", group_calls),
 	GROUP("Swap", group_swap),
 	GROUP("Limits and settings", group_limits),
+	GROUP("Trial", group_trial),
 };
 const unsigned probe_ngroups = sizeof(probe_groups) / sizeof(probe_groups[0]);
 
@@ -178,6 +212,7 @@ void probe_set(struct probe_result *r, enum probe_status status, const char *fmt
 	va_list ap;
 
 	r->status = status;
+	r->killed = false;
 	va_start(ap, fmt);
 	vsnprintf(r->detail, sizeof(r->detail), fmt, ap);
 	va_end(ap);
@@ -251,9 +286,11 @@ static void run_child(const struct probe *p, const struct em_options *o, struct 
 		/* With SIGCHLD ignored this fails once the child is gone: good enough. */
 		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 			;
-	if (pid > 0 && WIFSIGNALED(status))
+	if (pid > 0 && WIFSIGNALED(status)) {
 		probe_set(r, PROBE_MISSING, "killed by %s%s", strsignal(WTERMSIG(status)),
 			  WTERMSIG(status) == SIGSYS ? " (a seccomp filter)" : "");
+		r->killed = WTERMSIG(status) == SIGSYS;
+	}
 	*out = *r;
 	munmap(r, sizeof(*r));
 }
@@ -264,6 +301,36 @@ void probe_run(const struct probe *p, const struct em_options *o, struct probe_r
 		run_child(p, o, r);
 	else
 		p->run(o, r);
+}
+
+/* Without a filter nothing is tried: it would take longer than all else. */
+void probe_avoid(struct em_options *o)
+{
+	static const struct {
+		probe_fn *run;
+		uint32_t feature;
+	} optional[] = {
+		{probe_process_madvise, EM_FEAT_PROCESS_MADVISE},
+		{probe_uring, EM_FEAT_URING},
+		{probe_memfd, EM_FEAT_MEMFD},
+		{probe_dispatch, 0},
+	};
+
+	if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER)
+		return;
+	for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++) {
+		const struct probe p = {.child = true, .run = optional[i].run};
+		struct probe_result r;
+
+		if (optional[i].feature & o->feature_mask)
+			continue;
+		probe_run(&p, o, &r);
+		if (!r.killed)
+			continue;
+		o->feature_mask |= optional[i].feature;
+		if (!optional[i].feature && o->syscalls == EM_SYSCALLS_AUTO)
+			o->syscalls = EM_SYSCALLS_PATCH;
+	}
 }
 
 bool probe_is_required(const struct probe *p, const struct em_options *o)

@@ -24,6 +24,7 @@ enum probe_status {
 struct probe_result {
 	enum probe_status status;
 	char detail[480];
+	bool killed; /* a filter kills whoever tries */
 };
 
 enum probe_need {
@@ -57,6 +58,9 @@ bool probe_is_required(const struct probe *p, const struct em_options *o);
 /* What the kernel must allow for `run` with these options.  0 or -errno with a line. */
 int probe_required(const struct em_options *o, char *err, size_t err_len);
 
+/* Where a filter kills whoever makes an optional call, the options are changed so that it is not made. */
+void probe_avoid(struct em_options *o);
+
 /* Sets status and detail. */
 void probe_set(struct probe_result *r, enum probe_status status, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -73,10 +77,14 @@ probe_fn probe_uffd_missing, probe_uffd_sigbus, probe_uffd_thread;
 probe_fn probe_uffd_wp, probe_uffd_move, probe_uffd_other;
 /* probe_kernel.c */
 probe_fn probe_process_madvise, probe_uring, probe_bpf, probe_bpf_caps, probe_btf;
+/* probe_calls.c */
+probe_fn probe_patching, probe_dispatch, probe_memfd, probe_fork;
+/* trial.c */
+probe_fn probe_trial;
 /* probe_swap.c */
 probe_fn probe_swap_usable, probe_swap_direct, probe_swap_space;
 /* probe_system.c */
-probe_fn probe_kernel, probe_library, probe_options;
+probe_fn probe_kernel, probe_library, probe_options, probe_budget;
 probe_fn probe_memlock, probe_nofile, probe_as, probe_max_map_count, probe_overcommit;
 probe_fn probe_unprivileged_uffd, probe_cgroup, probe_seccomp, probe_thp, probe_kernel_swap;
 

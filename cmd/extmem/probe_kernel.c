@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define PAGE 4096ul
+#define PIDFD_SELF_GROUP (-10002) /* PIDFD_SELF_THREAD_GROUP, 6.14 */
 
 #ifndef CAP_PERFMON
 #define CAP_PERFMON 38
@@ -26,26 +27,35 @@ void probe_process_madvise(const struct em_options *o, struct probe_result *r)
 	struct iovec iov[2];
 	unsigned char *p =
 		mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	int fd = -1;
 	ssize_t n;
 
 	(void)o;
-	if (p == MAP_FAILED || fd < 0) {
-		probe_errno(r, fd < 0 ? "pidfd_open" : "mmap", errno);
+	if (p == MAP_FAILED) {
+		probe_errno(r, "mmap", errno);
 		return;
 	}
 	memset(p, 1, 3 * PAGE);
 	/* Scattered: first and last page, not the one between. */
 	iov[0] = (struct iovec){p, PAGE};
 	iov[1] = (struct iovec){p + 2 * PAGE, PAGE};
-	n = syscall(SYS_process_madvise, fd, iov, 2, MADV_DONTNEED, 0);
+	n = syscall(SYS_process_madvise, PIDFD_SELF_GROUP, iov, 2, MADV_DONTNEED, 0);
+	if (n < 0) {
+		fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+		if (fd < 0) {
+			probe_errno(r, "pidfd_open", errno);
+			return;
+		}
+		n = syscall(SYS_process_madvise, fd, iov, 2, MADV_DONTNEED, 0);
+	}
 	if (n < 0)
 		probe_errno(r, "process_madvise(self, MADV_DONTNEED)", errno);
 	else if (n == 2 * (ssize_t)PAGE && !p[0] && p[PAGE] == 1 && !p[2 * PAGE])
 		probe_set(r, PROBE_AVAILABLE, "two scattered pages dropped in one call");
 	else
 		probe_set(r, PROBE_MISSING, "the pages were not dropped");
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 }
 
 /* ---- io_uring -------------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ static const char *swap_path(const struct em_options *o)
 
 	if (o->swap_path[0])
 		return o->swap_path;
-	return tmpdir && *tmpdir ? tmpdir : "/var/tmp";
+	return tmpdir && *tmpdir && !access(tmpdir, W_OK | X_OK) ? tmpdir : "/var/tmp";
 }
 
 /* The path, or its directory if it is to be created. */

@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #define NOFILE_MIN 128	  /* the engine's descriptors beside a program's usual ones */
+#define NOFILE_TOP 65536
 #define MAX_MAP_MIN 65530 /* the kernel's default */
 
 void probe_kernel(const struct em_options *o, struct probe_result *r)
@@ -80,10 +82,22 @@ void probe_memlock(const struct em_options *o, struct probe_result *r)
 	limit(RLIMIT_MEMLOCK, true, 64 * 1024, r);
 }
 
+/* The same rule as in src/core/start.c. */
 void probe_nofile(const struct em_options *o, struct probe_result *r)
 {
+	struct rlimit rl;
+	unsigned long top, from;
+
 	(void)o;
-	limit(RLIMIT_NOFILE, false, NOFILE_MIN, r);
+	if (getrlimit(RLIMIT_NOFILE, &rl)) {
+		probe_errno(r, "getrlimit", errno);
+		return;
+	}
+	top = rl.rlim_cur > NOFILE_TOP ? NOFILE_TOP : (unsigned long)rl.rlim_cur;
+	from = top > 256 ? top - 64 : top / 2;
+	probe_set(r, rl.rlim_cur < NOFILE_MIN ? PROBE_WARNING : PROBE_INFO,
+		  "%llu, at most %llu; extmem's own are %lu and above",
+		  (unsigned long long)rl.rlim_cur, (unsigned long long)rl.rlim_max, from);
 }
 
 void probe_as(const struct em_options *o, struct probe_result *r)
@@ -133,13 +147,51 @@ void probe_unprivileged_uffd(const struct em_options *o, struct probe_result *r)
 		probe_set(r, PROBE_INFO, "%s", text);
 }
 
+static uint64_t ram_bytes(void)
+{
+	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Who decided, in the order of the options. */
+static void budget_source(char *text, size_t len)
+{
+	static const char *const variables[] = {"EXTMEM_DRAM", "DRAMSIZE"};
+	uint64_t ram = ram_bytes(), all = em_memory_available_bytes();
+
+	for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
+		const char *value = getenv(variables[i]);
+
+		if (value && *value) {
+			snprintf(text, len, "%s=%.40s", variables[i], value);
+			return;
+		}
+	}
+	if (all < ram)
+		snprintf(text, len, "half of the memory cgroup's limit of %s", probe_size(all));
+	else
+		snprintf(text, len, "half of RAM, %s", probe_size(ram));
+}
+
+void probe_budget(const struct em_options *o, struct probe_result *r)
+{
+	bool low = o->dram_bytes < EM_DRAM_MIN_BYTES;
+	char source[128];
+
+	budget_source(source, sizeof(source));
+	probe_set(r, low || o->dram_bytes > em_memory_available_bytes() ? PROBE_WARNING : PROBE_INFO,
+		  "%s: %s%s", probe_size(o->dram_bytes), source,
+		  low ? "; too small" : "");
+}
+
 void probe_cgroup(const struct em_options *o, struct probe_result *r)
 {
-	uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t max = em_cgroup_limit_bytes("/proc/self/cgroup", "/proc/self/mountinfo", "");
+	uint64_t ram = ram_bytes(), max = em_memory_cgroup_bytes();
+	const char *blind = access("/proc/self/mountinfo", R_OK) ?
+				    " seen (no /proc: only /sys/fs/cgroup was looked at)" : "";
 
 	if (max >= ram)
-		probe_set(r, PROBE_INFO, "none, all %s of RAM", probe_size(ram));
+		probe_set(r, *blind ? PROBE_WARNING : PROBE_INFO, "none%s, all %s of RAM", blind,
+			  probe_size(ram));
 	else
 		probe_set(r, max < o->dram_bytes ? PROBE_WARNING : PROBE_INFO, "%s of %s RAM%s",
 			  probe_size(max), probe_size(ram),
@@ -149,19 +201,23 @@ void probe_cgroup(const struct em_options *o, struct probe_result *r)
 void probe_seccomp(const struct em_options *o, struct probe_result *r)
 {
 	static const char *const modes[] = {"none", "strict", "filter"};
+	int mode = prctl(PR_GET_SECCOMP, 0, 0, 0, 0);
+	bool nnp = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
 	FILE *f = fopen("/proc/self/status", "re");
-	unsigned mode = 0, nnp = 0;
-	char line[256];
+	unsigned filters = 0;
+	char line[256], count[32] = "";
 
 	(void)o;
 	while (f && fgets(line, sizeof(line), f)) {
-		sscanf(line, "Seccomp: %u", &mode);
-		sscanf(line, "NoNewPrivs: %u", &nnp);
+		sscanf(line, "Seccomp: %d", &mode);
+		sscanf(line, "Seccomp_filters: %u", &filters);
 	}
 	if (f)
 		fclose(f);
-	probe_set(r, PROBE_INFO, "%s%s%s", mode < 3 ? modes[mode] : "unknown",
-		  nnp ? ", no_new_privs" : "", f ? "" : " (/proc/self/status unreadable)");
+	if (filters)
+		snprintf(count, sizeof(count), ", %u of them", filters);
+	probe_set(r, PROBE_INFO, "%s%s%s", mode >= 0 && mode < 3 ? modes[mode] : "unknown", count,
+		  nnp ? ", no_new_privs" : "");
 }
 
 void probe_thp(const struct em_options *o, struct probe_result *r)

@@ -95,30 +95,6 @@ static int parse(int argc, char **argv, struct em_options *o)
 	return 0;
 }
 
-/* Our library first, then what was there, except our library again (nested runs). */
-static int set_preload(const char *library)
-{
-	const char *old = getenv("LD_PRELOAD");
-	size_t len = strlen(library) + (old ? strlen(old) : 0) + 2, n;
-	char *value = malloc(len);
-	int rc;
-
-	if (!value)
-		return -ENOMEM;
-	n = (size_t)snprintf(value, len, "%s", library);
-	while (old && *old) {
-		size_t item = strcspn(old, ": ");
-
-		if (item && (item != strlen(library) || strncmp(old, library, item)))
-			n += (size_t)snprintf(value + n, len - n, ":%.*s", (int)item, old);
-		old += item;
-		old += strspn(old, ": ");
-	}
-	rc = setenv("LD_PRELOAD", value, 1) ? -errno : 0;
-	free(value);
-	return rc;
-}
-
 static int become(const struct program *p, char **argv)
 {
 	int argc = 0;
@@ -169,11 +145,12 @@ static int run(int argc, char **argv)
 	    library_find(library, sizeof(library), err, sizeof(err)) ||
 	    probe_required(&o, err, sizeof(err)) || em_options_try_plugins(&o, err, sizeof(err)))
 		return cmd_fail("%s", err);
+	probe_avoid(&o);
 	/* exec keeps the process id, so this names the program itself, not its children. */
 	o.stats_pid = getpid();
 	rc = em_options_to_env(&o);
 	if (!rc)
-		rc = set_preload(library);
+		rc = library_preload(library);
 	if (rc)
 		return cmd_fail("run: environment cannot be set: %s; shorten paths or arguments",
 				strerror(-rc));
