@@ -209,6 +209,18 @@ long em_range_madvise(uintptr_t addr, size_t len, int advice)
 
 /* ---- process_madvise --------------------------------------------------------------- */
 
+/* Our id in the namespace that /proc was mounted in, which need not be ours. */
+static uint64_t pid_in_proc(void)
+{
+	char text[16];
+	long n = em_syscall3(SYS_readlink, "/proc/self", text, sizeof(text));
+	uint64_t pid = 0;
+
+	for (long i = 0; i < n; i++)
+		pid = pid * 10 + (uint64_t)(text[i] - '0');
+	return pid;
+}
+
 /* Is the descriptor (or the special value) this process?  From its fdinfo, "Pid:\t<n>\n". */
 static bool is_self(int pidfd)
 {
@@ -235,7 +247,7 @@ static bool is_self(int pidfd)
 			continue;
 		for (i += 5; i < got && buf[i] >= '0' && buf[i] <= '9'; i++)
 			pid = pid * 10 + (uint64_t)(buf[i] - '0');
-		return pid == (uint64_t)em_engine.pid;
+		return pid == pid_in_proc();
 	}
 	return false;
 }

@@ -322,8 +322,8 @@ struct em_thread *em_thread_first(void);
 struct em_uffd {
 	int fd;
 	uint32_t features; /* enum em_feature available and not masked */
-	bool pidfd_self;
 	int pidfd;
+	int dev_fd; /* /dev/userfaultfd, -1 */
 };
 extern struct em_uffd em_uffd;
 

@@ -201,10 +201,11 @@ size_t em_engine_fds(int *fds, size_t max)
 {
 	size_t n = 0;
 
-	if (max < 2)
+	if (max < 3)
 		return 0;
 	fds[n++] = em_uffd.fd;
 	fds[n++] = em_uffd.pidfd;
+	fds[n++] = em_uffd.dev_fd;
 	n += em_control_fds(fds + n, max - n);
 	n += em_store_fds(em_engine.store, fds + n, max - n);
 	return n + em_service_fds(fds + n, max - n);

@@ -12,7 +12,7 @@
 #include "sys.h"
 #include "uffd_compat.h"
 
-struct em_uffd em_uffd = { .fd = -1, .pidfd = -1 };
+struct em_uffd em_uffd = { .fd = -1, .pidfd = -1, .dev_fd = -1 };
 
 static const int pidfd_self_group = -10002; /* PIDFD_SELF_THREAD_GROUP, 6.14 */
 #define DROP_RUNS 512 /* below UIO_MAXIOV */
@@ -38,19 +38,25 @@ static long open_any(enum em_delivery delivery)
 	const int flags = O_CLOEXEC | (delivery == EM_DELIVERY_UPCALL ? O_NONBLOCK : 0);
 	const int full = flags, user = flags | UFFD_USER_MODE_ONLY;
 	bool thread = delivery == EM_DELIVERY_THREAD;
-	long fd, dev;
+	long fd;
 
 	fd = em_syscall1(SYS_userfaultfd, thread ? full : user);
 	if (fd < 0)
 		fd = em_syscall1(SYS_userfaultfd, thread ? user : full);
-	if (fd >= 0)
+	if (fd >= 0 || em_uffd.dev_fd < 0)
 		return fd;
-	dev = em_syscall4(SYS_openat, AT_FDCWD, "/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
-	if (dev < 0)
-		return fd;
-	fd = em_syscall3(SYS_ioctl, dev, USERFAULTFD_IOC_NEW, flags);
-	em_sys_close((int)dev);
-	return fd;
+	return em_syscall3(SYS_ioctl, em_uffd.dev_fd, USERFAULTFD_IOC_NEW, flags);
+}
+
+/*
+ * Kept for the children of fork: until then the program may have changed its user or its root
+ * directory, or may have set a filter that refuses the system call.
+ */
+static void open_device(int fd_min)
+{
+	if (em_uffd.dev_fd < 0)
+		em_uffd.dev_fd = move_high(em_syscall4(SYS_openat, AT_FDCWD, "/dev/userfaultfd",
+						       O_RDWR | O_CLOEXEC, 0), fd_min);
 }
 
 static long handshake(int fd, uint64_t want, uint64_t *have)
@@ -137,8 +143,10 @@ static int open_fd(enum em_delivery delivery, uint32_t mask, int fd_min)
 
 int em_uffd_open(enum em_delivery delivery, uint32_t mask, int fd_min)
 {
-	int ret = open_fd(delivery, mask, fd_min);
+	int ret;
 
+	open_device(fd_min);
+	ret = open_fd(delivery, mask, fd_min);
 	if (!ret)
 		open_pidfd(mask, fd_min);
 	return ret;

@@ -144,13 +144,41 @@ static bool is_running(const char *tid)
 	return got == 1 && state == 'r'; /* "running", or the number of the call */
 }
 
+/* The last number of the line NSpid: /proc may have been mounted in another namespace than ours. */
+static long tid_of(const char *name)
+{
+	static const char key[] = "NSpid:";
+	struct em_line path;
+	char buf[1024];
+	long fd, got, tid = 0;
+	size_t k = 0;
+
+	em_line_start(&path, "/proc/self/task/");
+	em_line_text(&path, name);
+	em_line_text(&path, "/status");
+	fd = em_syscall4(SYS_openat, AT_FDCWD, path.text, O_RDONLY | O_CLOEXEC, 0);
+	if (em_is_err(fd))
+		return 0;
+	got = em_syscall3(SYS_read, fd, buf, sizeof(buf));
+	em_sys_close((int)fd);
+	for (long i = 0; i < got; i++) {
+		if (k < sizeof(key) - 1)
+			k = buf[i] == key[k] ? k + 1 : buf[i] == key[0];
+		else if (buf[i] == '\t')
+			tid = 0;
+		else if (buf[i] == '\n')
+			break;
+		else
+			tid = tid * 10 + (buf[i] - '0');
+	}
+	return tid;
+}
+
 static void tell_thread(const char *name)
 {
 	siginfo_t si;
-	long tid = 0, pid = em_sys_getpid();
+	long tid = *name == '.' ? 0 : tid_of(name), pid = em_sys_getpid();
 
-	for (const char *p = name; *p >= '0' && *p <= '9'; p++)
-		tid = tid * 10 + (*p - '0');
 	if (!tid || tid == em_sys_gettid() || !is_running(name))
 		return;
 	em_memzero(&si, sizeof(si));

@@ -6,10 +6,10 @@ struct variant V;
 int run_variants(int (*group)(const char *name), bool both_queues)
 {
 	static const struct variant all[] = {
-		{"direct, io_uring", "/var/tmp", false},
-		{"buffered, io_uring", "/dev/shm", false},
-		{"direct, plain", "/var/tmp", true},
-		{"buffered, plain", "/dev/shm", true},
+		{"direct, io_uring", "/var/tmp", false, false},
+		{"buffered, io_uring, locks on /dev/null", "/dev/shm", false, true},
+		{"direct, plain", "/var/tmp", true, false},
+		{"buffered, plain, locks on /dev/null", "/dev/shm", true, true},
 	};
 	int failed = 0, ran = 0;
 
@@ -28,7 +28,12 @@ int run_variants(int (*group)(const char *name), bool both_queues)
 struct em_store *open_store(uint64_t size_bytes)
 {
 	struct em_store_config cfg = {
-		.path = V.dir, .size_bytes = size_bytes, .no_uring = V.no_uring, .spin_us = 100};
+		.path = V.dir,
+		.size_bytes = size_bytes,
+		.no_uring = V.no_uring,
+		.no_memfd = V.no_memfd,
+		.spin_us = 100,
+	};
 	struct em_store *st = NULL;
 	char err[256] = "";
 

@@ -27,7 +27,7 @@
 
 struct variant {
 	const char *name, *dir;
-	bool no_uring;
+	bool no_uring, no_memfd;
 };
 
 extern struct variant V; /* the one being run */
