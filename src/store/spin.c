@@ -6,7 +6,7 @@
  * that is an exit to a hypervisor it costs a third of the whole read.  So as long as a processor would
  * have nothing else to do, the thread asks through a ring and looks at its completions, and gives
  * the processor away at each turn to whoever wants it.  It sleeps after all when the store takes longer
- * than looking is worth, when as many look already as there are processors to spare, or when
+ * than looking is worth, when more threads wait for reads than there are processors, or when
  * somebody else turned out to want this one.
  *
  * The rings are made when first needed.  One is used by one thread at a time, whichever has claimed it. [sigsafe]
@@ -32,8 +32,8 @@ void em_spin_init(struct em_store *st, unsigned limit_us)
 		for (uint64_t w = ((uint64_t *)&set)[i]; w; w &= w - 1)
 			cpus++;
 	st->spin.limit_ns = (uint64_t)limit_us * 1000;
-	/* one stays for the threads that evict and read ahead */
-	st->spin.most = !limit_us || st->no_uring || !cpus ? 0 : cpus - 1;
+	/* On a single processor the threads that evict and read ahead would always want it. */
+	st->spin.most = !limit_us || st->no_uring || cpus < 2 ? 0 : cpus;
 	if (st->spin.most > EM_SPINNERS)
 		st->spin.most = EM_SPINNERS;
 }
@@ -89,6 +89,9 @@ static void look(const struct em_ioq *q, struct em_spin *sp)
 				return;
 			em_cpu_relax();
 		}
+		/* Too many now: the rest asleep. */
+		if (__atomic_load_n(&sp->readers, __ATOMIC_RELAXED) > sp->most)
+			return;
 		offered = now = em_store_now_ns();
 		if (now - start >= sp->limit_ns)
 			break;

@@ -18,7 +18,7 @@ static void fill_store(void)
 
 	store = open_store(16u << 20);
 	stop = false;
-	/* on two processors only one would look */
+	/* fewer than there are threads, so that both ways are gone */
 	if (store->spin.most)
 		store->spin.most = 3;
 	assert_int_equal(em_slots_alloc(store, SLOTS, &base), SLOTS);
