@@ -244,6 +244,7 @@ struct em_thread {
 	struct em_sigdelivery *moving; /* a signal frame of the program is being written */
 	bool waiting;		/* in a system call that has installed wait_mask, */
 	uint64_t wait_mask;	/* as the program gave it */
+	uint32_t stop;		/* a handler of the program was entered: see em_next_syscall */
 	/* What the last faults say about the next: see fault.c. */
 	struct em_run touch[EM_TOUCH_RUNS];
 	uint32_t touch_victim;
@@ -458,6 +459,8 @@ void em_panic(const char *msg) __attribute__((noreturn));
 void em_say(const char *msg);
 /* Without SIGPIPE and SIGXFSZ. */
 void em_write_all(int fd, const char *buf, size_t len);
+/* Takes back the signal that a failed write of ours has left pending. */
+void em_swallow(int sig, uint64_t pending_before);
 /* At most `burst` messages in a window; *dropped: not said since the last one. */
 #define EM_SAY_WINDOW_NS 10000000000ull
 struct em_say_limit {

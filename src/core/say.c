@@ -33,8 +33,7 @@ char *em_put_number(char *p, uint64_t v, unsigned base)
 	return p;
 }
 
-/* Takes back the signal that a failed write of ours has left pending. */
-static void swallow(int sig, uint64_t pending_before)
+void em_swallow(int sig, uint64_t pending_before)
 {
 	const struct timespec now = { 0, 0 };
 	uint64_t set = 1ull << (sig - 1);
@@ -55,9 +54,9 @@ void em_write_all(int fd, const char *buf, size_t len)
 		len -= (size_t)n;
 	}
 	if (n == -EPIPE)
-		swallow(SIGPIPE, pending);
+		em_swallow(SIGPIPE, pending);
 	if (n == -EFBIG)
-		swallow(SIGXFSZ, pending);
+		em_swallow(SIGXFSZ, pending);
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
 }
 

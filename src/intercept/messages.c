@@ -43,14 +43,23 @@ long em_transfer_messages(struct em_regs *r, const struct em_call *c)
 	const struct em_user_mmsghdr *v = (const struct em_user_mmsghdr *)r->arg[1];
 	unsigned n = (unsigned)r->arg[2] > 1024 ? 1024 : (unsigned)r->arg[2], i;
 	long a[6], ret = 0, total = sum(r, v, n);
+	struct em_thread *t = em_thread_self();
+	uint32_t outer;
 
 	if (total < 0 || (size_t)total <= em_transfer_piece())
 		return em_transfer_whole(r, c, r->arg);
+	if (!t)
+		return -ENOMEM;
 	em_memcpy(a, r->arg, sizeof(a));
 	a[2] = 1;
+	outer = t->stop;
 	for (i = 0; i < n; i++) {
 		a[1] = (long)&v[i];
-		ret = em_transfer_whole(r, c, a);
+		ret = i ? em_transfer_next(r, c, a) : em_transfer_first(r, c, a);
+		if (i && ret == -EINTR && !(a[3] & MSG_DONTWAIT)) {
+			a[3] |= MSG_DONTWAIT; /* as far as it goes without waiting */
+			ret = em_transfer_whole(r, c, a);
+		}
 		if (ret != 1)
 			break;
 		if (r->nr == SYS_recvmmsg && (a[3] & MSG_WAITFORONE))
@@ -60,6 +69,7 @@ long em_transfer_messages(struct em_regs *r, const struct em_call *c)
 			break;
 		}
 	}
+	t->stop |= outer;
 	return i ? (long)i : ret;
 }
 

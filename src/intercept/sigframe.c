@@ -212,6 +212,26 @@ static void go(const struct em_sigdelivery *d, const struct place *p, uint64_t m
 	em_sigreturn_from(&uc);
 }
 
+static bool between(greg_t rip, const char *from, const char *end)
+{
+	return rip >= (greg_t)from && rip < (greg_t)end;
+}
+
+/* A transfer of which a part is done returns that part: the kernel would not have restarted it.  One of which
+   nothing is done starts as if there had been no signal. */
+static void stop_transfer(const struct em_sigdelivery *d)
+{
+	greg_t *g = d->uc->uc_mcontext.gregs;
+
+	if (between(g[REG_RIP], em_first_from, em_first_end))
+		return;
+	d->t->stop = 1;
+	if (between(g[REG_RIP], em_next_from, em_next_end)) {
+		g[REG_RIP] = (greg_t)em_next_end;
+		g[REG_RAX] = -EINTR;
+	}
+}
+
 void em_sigframe_enter(struct em_sigdelivery *d)
 {
 	uint64_t mask = em_sigmask_at(d->t, d->uc) | d->act.mask;
@@ -219,6 +239,7 @@ void em_sigframe_enter(struct em_sigdelivery *d)
 
 	if (!(d->act.flags & 0x04000000 /* SA_RESTORER */) || !find_place(d, &p))
 		em_signals_frame_failed(d);
+	stop_transfer(d);
 	write_frame(d, &p);
 	d->t->waiting = false;
 	if (d->t->alt.flags & AUTODISARM) {

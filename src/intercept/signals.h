@@ -120,5 +120,12 @@ void em_sigreturn_switch(void *kernel_uc) __attribute__((noreturn));
 /* A system call for which the kernel installs another mask, and the address behind it. */
 long em_masked_syscall(long nr, long a, long b, long c, long d, long e, long f);
 extern const char em_masked_syscall_end[];
+/* The first of several system calls that are one for the program: *stop tells afterwards whether a handler of
+   the program has run since it was done, or came to an end that is not a restart. */
+long em_first_syscall(long nr, const long arg[6], uint32_t *stop);
+extern const char em_first_from[], em_first_end[];
+/* One that follows: EINTR, whatever SA_RESTART says, if *stop is set before or while it waits. */
+long em_next_syscall(long nr, const long arg[6], uint32_t *stop);
+extern const char em_next_from[], em_next_end[];
 
 #endif

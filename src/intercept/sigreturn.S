@@ -127,6 +127,50 @@ em_masked_syscall_end:
 	.cfi_endproc
 	.size	em_masked_syscall, . - em_masked_syscall
 
+/* (long nr, const long arg[6], uint32_t *stop) */
+.macro LOAD_CALL
+	movq	%rdi, %rax
+	movq	%rsi, %r11
+	movq	%rdx, %rcx
+	movq	(%r11), %rdi
+	movq	8(%r11), %rsi
+	movq	16(%r11), %rdx
+	movq	24(%r11), %r10
+	movq	32(%r11), %r8
+	movq	40(%r11), %r9
+.endm
+
+	.globl	em_first_syscall, em_first_from, em_first_end
+	.hidden	em_first_syscall, em_first_from, em_first_end
+	.type	em_first_syscall, @function
+em_first_syscall:
+	.cfi_startproc
+	LOAD_CALL
+em_first_from:
+	movl	$0, (%rcx)
+	syscall
+em_first_end:
+	ret
+	.cfi_endproc
+	.size	em_first_syscall, . - em_first_syscall
+
+	.globl	em_next_syscall, em_next_from, em_next_end
+	.hidden	em_next_syscall, em_next_from, em_next_end
+	.type	em_next_syscall, @function
+em_next_syscall:
+	.cfi_startproc
+	LOAD_CALL
+em_next_from:
+	cmpl	$0, (%rcx)
+	jne	1f
+	syscall
+em_next_end:
+	ret
+1:	movq	$-4, %rax	/* EINTR */
+	ret
+	.cfi_endproc
+	.size	em_next_syscall, . - em_next_syscall
+
 	.section .rodata
 	.balign	8
 em_sigreturn_mask:			/* all but SIGBUS and SIGSYS, 7 and 31 */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 
 #include "../core/core.h"
 #include "../core/sys.h"
+#include "signals.h"
 #include "transfer.h"
 
 #ifndef RWF_ATOMIC
@@ -92,7 +94,15 @@ static long total_bytes(struct em_regs *r, uintptr_t v, long n, bool *managed)
 
 /* ---- one call with everything held ------------------------------------------------------------ */
 
-long em_transfer_whole(struct em_regs *r, const struct em_call *c, const long *a)
+typedef long (*call_fn)(long nr, const long *a, uint32_t *stop);
+
+static long plain_syscall(long nr, const long *a, uint32_t *stop)
+{
+	(void)stop;
+	return em_syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+static long whole(struct em_regs *r, const struct em_call *c, const long *a, call_fn call)
 {
 	struct em_hold h;
 	long ret;
@@ -102,51 +112,121 @@ long em_transfer_whole(struct em_regs *r, const struct em_call *c, const long *a
 		em_hold_call(&h, c, r->nr, a);
 	ret = em_hold_ready(&h);
 	if (!ret)
-		ret = em_syscall6(r->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+		ret = call(r->nr, a, &h.t->stop);
 	em_hold_end(&h);
 	if (h.n)
 		em_stat_inc(syscalls_held);
 	return ret;
 }
 
+long em_transfer_whole(struct em_regs *r, const struct em_call *c, const long *a)
+{
+	return whole(r, c, a, plain_syscall);
+}
+
+long em_transfer_first(struct em_regs *r, const struct em_call *c, const long *a)
+{
+	return whole(r, c, a, em_first_syscall);
+}
+
+long em_transfer_next(struct em_regs *r, const struct em_call *c, const long *a)
+{
+	return whole(r, c, a, em_next_syscall);
+}
+
 /* ---- pieces -------------------------------------------------------------------------------------- */
 
+struct piece {
+	long nr, a[6];
+	struct msghdr m;
+};
+
+static void as_message(const struct em_transfer *x, struct piece *p, long nr, size_t done)
+{
+	int flags = x->flags | (x->nowait ? MSG_DONTWAIT : 0);
+
+	/* A peer that goes away after the first piece is told by the count, not by a signal. */
+	if (!x->out && done) {
+		p->m.msg_control = NULL;
+		p->m.msg_controllen = 0;
+		flags |= MSG_NOSIGNAL;
+	}
+	p->nr = nr;
+	p->a[1] = (long)&p->m;
+	p->a[2] = flags;
+}
+
 /* One piece of the transfer, `done` bytes into it. */
-static long call_piece(const struct em_transfer *x, struct iovec *v, int n, size_t done)
+static void describe_piece(const struct em_transfer *x, struct iovec *v, int n, size_t done,
+			   struct piece *p)
 {
 	const long *a = x->r->arg;
-	struct msghdr m = x->msg;
 
-	m.msg_iov = v;
-	m.msg_iovlen = (size_t)n;
+	*p = (struct piece){ .a = { a[0], (long)v, n }, .m = x->msg };
+	p->m.msg_iov = v;
+	p->m.msg_iovlen = (size_t)n;
 	switch (x->r->nr) {
-	case SYS_read:
-	case SYS_readv:
-		return em_syscall3(SYS_readv, a[0], v, n);
+	case SYS_getrandom:
+		p->nr = SYS_getrandom;
+		p->a[0] = (long)v->iov_base;
+		p->a[1] = (long)v->iov_len;
+		p->a[2] = a[2];
+		return;
 	case SYS_pread64:
 	case SYS_preadv:
-		return em_syscall4(SYS_preadv, a[0], v, n, a[3] + (long)done);
 	case SYS_pwrite64:
 	case SYS_pwritev:
-		return em_syscall4(SYS_pwritev, a[0], v, n, a[3] + (long)done);
+		p->nr = x->out ? SYS_preadv : SYS_pwritev;
+		p->a[3] = a[3] + (long)done;
+		return;
 	case SYS_preadv2:
 	case SYS_pwritev2:
-		return em_syscall6(x->r->nr, a[0], (long)v, n, a[3] == -1 ? -1 : a[3] + (long)done,
-				   0, a[5]);
-	case SYS_getrandom:
-		return em_syscall3(SYS_getrandom, v->iov_base, v->iov_len, a[2]);
-	case SYS_recvfrom:
-	case SYS_recvmsg:
-		return em_syscall3(SYS_recvmsg, a[0], &m, x->flags);
+		p->nr = x->r->nr;
+		p->a[3] = a[3] == -1 ? -1 : a[3] + (long)done;
+		p->a[5] = a[5] | (x->nowait ? RWF_NOWAIT : 0);
+		return;
 	default:
 		break;
 	}
-	if (!x->socket)
-		return em_syscall3(SYS_writev, a[0], v, n);
-	/* A peer that goes away after the first piece is told by the count, not by a signal. */
-	if (done)
-		m.msg_control = NULL, m.msg_controllen = 0;
-	return em_syscall3(SYS_sendmsg, a[0], &m, x->flags | (done ? MSG_NOSIGNAL : 0));
+	if (x->socket) {
+		as_message(x, p, x->out ? SYS_recvmsg : SYS_sendmsg, done);
+	} else if (x->nowait) {
+		p->nr = x->out ? SYS_preadv2 : SYS_pwritev2;
+		p->a[3] = -1;
+		p->a[5] = RWF_NOWAIT;
+	} else {
+		p->nr = x->out ? SYS_readv : SYS_writev;
+	}
+}
+
+/* At the limit for the size of files the kernel returns what fits, and raises SIGXFSZ for the next call. */
+static long call_without_sigxfsz(const struct piece *p)
+{
+	uint64_t set = EM_SIG_BIT(SIGXFSZ), old, pending = 0;
+	long ret;
+
+	em_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, &set, &old, sizeof(set));
+	em_syscall2(SYS_rt_sigpending, &pending, sizeof(pending));
+	ret = plain_syscall(p->nr, p->a, NULL);
+	if (ret == -EFBIG)
+		em_swallow(SIGXFSZ, pending);
+	if (!(old & set))
+		em_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof(set));
+	return ret;
+}
+
+static long call_piece(const struct em_transfer *x, struct iovec *v, int n, size_t done,
+		       struct em_thread *t)
+{
+	struct piece p;
+
+	describe_piece(x, v, n, done, &p);
+	if (done && x->kind == EM_FD_FILE && !x->out)
+		return call_without_sigxfsz(&p);
+	/* Files are not interrupted. */
+	if (x->kind == EM_FD_FILE || x->nowait)
+		return plain_syscall(p.nr, p.a, NULL);
+	return (done ? em_next_syscall : em_first_syscall)(p.nr, p.a, &t->stop);
 }
 
 static long held_piece(const struct em_transfer *x, struct iovec *v, int n, size_t done)
@@ -162,7 +242,7 @@ static long held_piece(const struct em_transfer *x, struct iovec *v, int n, size
 	em_hold_range(&h, (uintptr_t)x->msg.msg_control, x->msg.msg_controllen, EM_DIR_IN);
 	ret = em_hold_ready(&h);
 	if (!ret)
-		ret = call_piece(x, v, n, done);
+		ret = call_piece(x, v, n, done, h.t);
 	em_hold_end(&h);
 	if (h.n)
 		em_stat_inc(syscalls_held);
@@ -181,24 +261,54 @@ static bool goes_on(const struct em_transfer *x)
 	return em_syscall3(SYS_poll, &p, 1, 0) > 0;
 }
 
+/* A handler ran since the first piece: the kernel would go on for as long as it need not wait. */
+static bool goes_on_without_waiting(struct em_transfer *x, long ret)
+{
+	if (ret != -EINTR || x->nowait || x->r->nr == SYS_getrandom)
+		return false;
+	x->nowait = true;
+	return true;
+}
+
 /* Piece after piece until one comes short; an error after the first is the next call's. */
 static long in_pieces(struct em_transfer *x)
 {
 	size_t done = 0, bytes, piece = em_transfer_piece();
 	struct iovec v[EM_PIECE_IOVS];
 	long ret;
-	int n;
 
 	do {
-		n = em_cursor_next(x->r, &x->at, v, piece, &bytes);
+		struct em_cursor here = x->at;
+		int n = em_cursor_next(x->r, &x->at, v, piece, &bytes);
+
 		if (n <= 0)
 			return done ? (long)done : n;
 		ret = held_piece(x, v, n, done);
+		if (ret < 0 && done && goes_on_without_waiting(x, ret)) {
+			x->at = here;
+			ret = held_piece(x, v, n, done);
+			em_cursor_next(x->r, &x->at, v, piece, &bytes);
+		}
 		if (ret < 0)
 			return done ? (long)done : ret;
 		done += (size_t)ret;
 	} while ((size_t)ret == bytes && x->at.left && goes_on(x));
 	return (long)done;
+}
+
+/* A handler that interrupts a transfer may make one itself. */
+static long in_pieces_stoppable(struct em_transfer *x)
+{
+	struct em_thread *t = em_thread_self();
+	uint32_t outer;
+	long ret;
+
+	if (!t)
+		return -ENOMEM;
+	outer = t->stop;
+	ret = in_pieces(x);
+	t->stop |= outer;
+	return ret;
 }
 
 /* ---- memory of our own ----------------------------------------------------------------------------- */
@@ -361,7 +471,7 @@ static bool must_be_whole(const struct em_transfer *x)
 static long large(struct em_transfer *x)
 {
 	x->kind = kind_of(x);
-	return must_be_whole(x) ? through_our_memory(x) : in_pieces(x);
+	return must_be_whole(x) ? through_our_memory(x) : in_pieces_stoppable(x);
 }
 
 /* Fills in where the data is. 0, or -errno: let the kernel say so. */

@@ -30,6 +30,7 @@ struct em_transfer {
 	int flags;
 	enum em_fd_kind kind;
 	bool out, socket, managed;
+	bool nowait; /* interrupted: what can be had without waiting, and no more */
 };
 
 /* The most that one call holds. */
@@ -37,6 +38,9 @@ size_t em_transfer_piece(void);
 int em_cursor_next(struct em_regs *r, struct em_cursor *c, struct iovec *out, size_t most,
 		   size_t *bytes);
 long em_transfer_whole(struct em_regs *r, const struct em_call *c, const long *a);
+/* The same for the first of several calls, and for those that follow, which a signal ends. */
+long em_transfer_first(struct em_regs *r, const struct em_call *c, const long *a);
+long em_transfer_next(struct em_regs *r, const struct em_call *c, const long *a);
 /* messages.c */
 long em_transfer_messages(struct em_regs *r, const struct em_call *c);
 long em_transfer_process(struct em_regs *r, const struct em_call *c);
