@@ -140,12 +140,12 @@ static int run(int argc, char **argv)
 	if (rc)
 		return rc - 1;
 	argv += optind;
+	probe_avoid(&o);
 	if (em_options_absolute(&o, err, sizeof(err)) || em_options_check(&o, err, sizeof(err)) ||
 	    program_find(argv[0], &program, err, sizeof(err)) ||
 	    library_find(library, sizeof(library), err, sizeof(err)) ||
 	    probe_required(&o, err, sizeof(err)) || em_options_try_plugins(&o, err, sizeof(err)))
 		return cmd_fail("%s", err);
-	probe_avoid(&o);
 	/* exec keeps the process id, so this names the program itself, not its children. */
 	o.stats_pid = getpid();
 	rc = em_options_to_env(&o);

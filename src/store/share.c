@@ -228,7 +228,8 @@ static int back_extent(struct em_store *st, uint32_t e)
 			r = em_syscall4(SYS_fallocate, st->fd, 0, start, end - start);
 		em_store_drop_sigxfsz(r);
 	} while (r == -EINTR);
-	return r == -EOPNOTSUPP || r == -ENOSYS ? extend(st, end) : (int)r;
+	/* EPERM: a seccomp filter */
+	return r == -EOPNOTSUPP || r == -ENOSYS || r == -EPERM ? extend(st, end) : (int)r;
 }
 
 static bool claim(struct em_store *st, uint32_t e)

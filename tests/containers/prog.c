@@ -1,24 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program that checks its bytes: 16 MiB of which each word tells its place, changed by
- * threads, by system calls and by forked children.  prog [nofork] [spawn] ...
- * Prints "right" and exits with 0.
+ * A program that checks its bytes: 8 MiB of which each word tells its place, changed by threads, by
+ * system calls and by forked children.  Prints "right" and exits with 0.  Words that change that:
+ *
+ *   nofork         no children
+ *   spawn          starts itself once more
+ *   leave          as root: another user and another root directory before the children
+ *   filter=NUMBER  after the first round a filter in this thread refuses that system call
+ *   tsync=NUMBER   the same in all threads
+ *   kill=NUMBER    the same, and whoever makes it is killed
+ *   strict         seccomp's strict mode, and nothing but a look at the memory
+ *   generated      a thread that has made no call since traps were turned on reads by code of its own
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BYTES (16ul << 20)
+#define BYTES (8ul << 20)
 #define WORDS (BYTES / 8)
 #define PAGE_WORDS 512ul
 #define THREADS 3u
@@ -151,23 +165,136 @@ static void spawn_self(void)
 	check(2);
 }
 
-int main(int argc, char **argv)
+/* ---- what the program does to itself ------------------------------------------------------------ */
+
+static void leave(void)
 {
-	int nofork = 0, spawns = 0;
+	CHECK(!chroot("/etc") && !chdir("/"));
+	CHECK(!setgroups(0, NULL) && !setresgid(65534, 65534, 65534));
+	CHECK(!setresuid(65534, 65534, 65534));
+}
+
+static void refuse(unsigned nr, uint32_t action, unsigned flags)
+{
+	struct sock_filter code[] = {
+		{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, nr)},
+		{BPF_JMP | BPF_JEQ | BPF_K, 0, 1, nr},
+		{BPF_RET | BPF_K, 0, 0, action},
+		{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+	};
+	struct sock_fprog prog = {sizeof(code) / sizeof(code[0]), code};
+
+	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	CHECK(!syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog));
+}
+
+static void use_filter(const char *word)
+{
+	const char *nr = strchr(word, '=');
+
+	if (!nr)
+		return;
+	if (!strncmp(word, "filter", 6))
+		refuse((unsigned)atoi(nr + 1), SECCOMP_RET_ERRNO | EPERM, 0);
+	else if (!strncmp(word, "tsync", 5))
+		refuse((unsigned)atoi(nr + 1), SECCOMP_RET_ERRNO | EPERM, SECCOMP_FILTER_FLAG_TSYNC);
+	else if (!strncmp(word, "kill", 4))
+		refuse((unsigned)atoi(nr + 1), SECCOMP_RET_KILL_PROCESS, SECCOMP_FILTER_FLAG_TSYNC);
+}
+
+/* Nothing but read, write and exit is left: printing would ask for more. */
+static void strict(void)
+{
+	static const char text[] = "right\n";
+	int wrong = 0;
+
+	CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT));
+	for (uint64_t i = 0; i < WORDS; i++)
+		wrong |= memory[i] != word(i, 0);
+	if (!wrong && write(1, text, sizeof(text) - 1) < 0)
+		wrong = 1;
+	syscall(SYS_exit, wrong);
+}
+
+static volatile int ready, go;
+static long got;
+
+/* read(2) by code that nobody could patch, as the first call since `go`. */
+static void *generated_main(void *arg)
+{
+	long (**read_by)(int, void *, size_t) = arg;
+	int fds[2];
+
+	CHECK(!pipe(fds) && write(fds[1], "generated", 9) == 9);
+	ready = 1;
+	while (!go)
+		;
+	got = (*read_by)(fds[0], memory, 9);
+	return NULL;
+}
+
+static void generated(void)
+{
+	static const unsigned char code[] = {0x31, 0xc0, 0x0f, 0x05, 0xc3}; /* xor eax, eax; syscall; ret */
+	long (*volatile read_by)(int, void *, size_t);
+	pthread_t t;
+	void *p;
+
+	CHECK(!(errno = pthread_create(&t, NULL, generated_main, (void *)&read_by)));
+	while (!ready)
+		usleep(1000);
+	p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(p != MAP_FAILED);
+	memcpy(p, code, sizeof(code));
+	memcpy((void *)&read_by, &p, sizeof(p));
+	fill(PAGE_WORDS, 1, 0); /* the beginning leaves */
+	go = 1;
+	CHECK(!(errno = pthread_join(t, NULL)));
+	CHECK(got == 9 && !memcmp(memory, "generated", 9));
+	fill(0, 1, 0);
+}
+
+struct how {
+	int nofork, spawns, leaves, strict, generated;
+	const char *filter;
+};
+
+static struct how parse(int argc, char **argv)
+{
+	struct how how = {.filter = ""};
 
 	for (int i = 1; i < argc; i++) {
-		nofork |= !strcmp(argv[i], "nofork");
-		spawns |= !strcmp(argv[i], "spawn");
+		how.nofork |= !strcmp(argv[i], "nofork");
+		how.spawns |= !strcmp(argv[i], "spawn");
+		how.leaves |= !strcmp(argv[i], "leave");
+		how.strict |= !strcmp(argv[i], "strict");
+		how.generated |= !strcmp(argv[i], "generated");
+		if (strchr(argv[i], '='))
+			how.filter = argv[i];
 	}
+	return how;
+}
+
+int main(int argc, char **argv)
+{
+	const struct how how = parse(argc, argv);
+
 	memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(memory != MAP_FAILED);
 	fill(0, 1, 0);
+	if (how.strict)
+		strict();
+	if (how.generated)
+		generated();
+	use_filter(how.filter);
 	check(0);
 	through_kernel();
 	threads();
-	if (!nofork)
+	if (how.leaves)
+		leave();
+	if (!how.nofork)
 		forks();
-	if (spawns)
+	if (how.spawns)
 		spawn_self();
 	puts("right");
 	return 0;
