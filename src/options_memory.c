@@ -155,15 +155,24 @@ static bool mount_parse(char *line, struct mount_line *m)
 	return true;
 }
 
-static uint64_t limit_read(const char *dir, bool v2)
+static uint64_t limit_file(const char *dir, const char *name)
 {
 	char file[LINE_LEN + 32], text[64];
 	uint64_t v;
 
-	snprintf(file, sizeof(file), "%s/%s", dir, v2 ? "memory.max" : "memory.limit_in_bytes");
+	snprintf(file, sizeof(file), "%s/%s", dir, name);
 	if (em_file_read_line(file, text, sizeof(text)) || em_size_parse(text, &v))
 		return UINT64_MAX; /* "max", or a root group, which has no such file */
 	return v;
+}
+
+/* Above memory.high a process is slowed down until it hardly gets on. */
+static uint64_t limit_read(const char *dir, bool v2)
+{
+	uint64_t max = limit_file(dir, v2 ? "memory.max" : "memory.limit_in_bytes");
+	uint64_t high = v2 ? limit_file(dir, "memory.high") : UINT64_MAX;
+
+	return high < max ? high : max;
 }
 
 /* The tightest limit from the group of the process up to the mount point. */

@@ -229,6 +229,12 @@ void probe_errno(struct probe_result *r, const char *what, int error)
 	probe_set(r, PROBE_MISSING, "%s: %s%s", what, strerror(error), hint);
 }
 
+/* A warning: `run` starts the program all the same, and the library finds out. */
+void probe_not_tried(struct probe_result *r)
+{
+	probe_set(r, PROBE_WARNING, "not tried: fork: %s", strerror(errno));
+}
+
 const char *probe_size(uint64_t bytes)
 {
 	static const char units[] = "KMGTPE";
@@ -281,7 +287,7 @@ static void run_child(const struct probe *p, const struct em_options *o, struct 
 	if (pid == 0)
 		child_main(p, o, r);
 	if (pid < 0)
-		probe_errno(r, "fork", errno);
+		probe_not_tried(r);
 	else
 		/* With SIGCHLD ignored this fails once the child is gone: good enough. */
 		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

@@ -66,6 +66,8 @@ void probe_set(struct probe_result *r, enum probe_status status, const char *fmt
 	__attribute__((format(printf, 3, 4)));
 /* MISSING, "what: strerror (hint)". */
 void probe_errno(struct probe_result *r, const char *what, int error);
+/* After a fork that failed: nothing is known. */
+void probe_not_tried(struct probe_result *r);
 /* "1.5 GiB"; a static ring of four buffers. */
 const char *probe_size(uint64_t bytes);
 

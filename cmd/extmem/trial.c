@@ -19,7 +19,7 @@
 #define TRIAL_BYTES (8ul << 20)
 #define TRIAL_SECONDS 20
 
-enum { TRIAL_GOOD = 0, TRIAL_WRONG = 20, TRIAL_NO_FORK = 21, TRIAL_NO_READ = 22 };
+enum { TRIAL_GOOD = 0, TRIAL_WRONG = 20, TRIAL_NO_FORK = 21, TRIAL_NO_READ = 22, TRIAL_NO_FD = 23 };
 
 /* ---- inside ----------------------------------------------------------------------------- */
 
@@ -37,24 +37,26 @@ static bool is_right(const uint64_t *p)
 }
 
 /* By the end of the memory its beginning has left. */
-static bool kernel_writes(uint64_t *p)
+static int kernel_writes(uint64_t *p)
 {
 	char text[16] = "system call";
 	int fds[2];
 
-	if (pipe(fds) || write(fds[1], text, sizeof(text)) != sizeof(text) ||
+	if (pipe(fds))
+		return TRIAL_NO_FD;
+	if (write(fds[1], text, sizeof(text)) != sizeof(text) ||
 	    read(fds[0], p, sizeof(text)) != sizeof(text) || memcmp(p, text, sizeof(text)))
-		return false;
+		return TRIAL_NO_READ;
 	p[0] = word(0);
 	p[1] = word(1);
-	return true;
+	return TRIAL_GOOD;
 }
 
 static int run(int argc, char **argv)
 {
 	uint64_t *p = mmap(NULL, TRIAL_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			   -1, 0);
-	int status;
+	int status, failed;
 	pid_t pid;
 
 	(void)argc;
@@ -63,8 +65,9 @@ static int run(int argc, char **argv)
 		return TRIAL_WRONG;
 	for (uint64_t i = 0; i < TRIAL_BYTES / 8; i++)
 		p[i] = word(i);
-	if (!kernel_writes(p))
-		return TRIAL_NO_READ;
+	failed = kernel_writes(p);
+	if (failed)
+		return failed;
 	if (!is_right(p))
 		return TRIAL_WRONG;
 	pid = fork();
@@ -154,6 +157,8 @@ static void judge(struct probe_result *r, int status, bool managed, const char *
 		probe_set(r, PROBE_MISSING, "%.400s", line);
 	else if (code == TRIAL_NO_READ)
 		probe_set(r, PROBE_MISSING, "a system call could not write to memory that had left");
+	else if (code == TRIAL_NO_FD)
+		probe_set(r, PROBE_MISSING, "no descriptors are left for the program (RLIMIT_NOFILE)");
 	else if (code == TRIAL_NO_FORK && managed)
 		probe_set(r, PROBE_WARNING, "works, but fork fails; %.300s", *line == '{' ? "" : line);
 	else if (code != TRIAL_GOOD)
@@ -180,7 +185,7 @@ void probe_trial(const struct em_options *o, struct probe_result *r)
 		child_main(o, fds[1]);
 	close(fds[1]);
 	if (pid < 0) {
-		probe_errno(r, "fork", errno);
+		probe_not_tried(r);
 		close(fds[0]);
 		return;
 	}

@@ -372,6 +372,7 @@ static uint64_t limit(const char *cgroup, const char *mountinfo)
 static int tree_make(void **state)
 {
 	(void)state;
+	strcpy(tree, "/tmp/extmem-test-XXXXXX");
 	return mkdtemp(tree) ? 0 : -1;
 }
 
@@ -415,6 +416,40 @@ static void nearest_limit_of_the_ancestors_counts(void **state)
 	assert_true(em_cgroup_limit_bytes("/nonexistent", "/nonexistent", "") == UINT64_MAX);
 }
 
+static uint64_t limit_at(const char *name)
+{
+	char dir[512];
+
+	snprintf(dir, sizeof(dir), "%s/%s", tree, name);
+	return em_cgroup_limit_at(dir);
+}
+
+static void limit_is_found_without_proc(void **state)
+{
+	(void)state;
+	put("fs2/memory.max", "1048576\n");
+	put("fs1/memory/memory.limit_in_bytes", "8192\n");
+	put("fs0/memory.max", "max\n");
+	assert_true(limit_at("fs2") == 1048576);
+	assert_true(limit_at("fs1") == 8192);
+	assert_true(limit_at("fs0") == UINT64_MAX);
+	assert_true(limit_at("nothing") == UINT64_MAX);
+}
+
+static void throttling_counts_as_a_limit(void **state)
+{
+	(void)state;
+	put("fs3/memory.max", "1048576\n");
+	put("fs3/memory.high", "524288\n");
+	put("fs4/memory.max", "max\n");
+	put("fs4/memory.high", "524288\n");
+	put("fs5/memory.max", "1048576\n");
+	put("fs5/memory.high", "max\n");
+	assert_true(limit_at("fs3") == 524288);
+	assert_true(limit_at("fs4") == 524288);
+	assert_true(limit_at("fs5") == 1048576);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -433,6 +468,8 @@ int main(void)
 		cmocka_unit_test_setup(checks_report_one_line, clean),
 		cmocka_unit_test_setup_teardown(nearest_limit_of_the_ancestors_counts, tree_make,
 						tree_remove),
+		cmocka_unit_test_setup_teardown(limit_is_found_without_proc, tree_make, tree_remove),
+		cmocka_unit_test_setup_teardown(throttling_counts_as_a_limit, tree_make, tree_remove),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -185,6 +185,25 @@ def test_the_device_serves_children_of_a_program_that_has_left_root():
     right([JAIL_IN, 'userfaultfd=EPERM', '--'], 'leave')
 
 
+def test_no_process_to_spare():
+    """What cannot be tried in advance is not called missing."""
+    needs_root()
+    pre = [*NOBODY, 'prlimit', '--nproc=1']
+    p = call([*pre, X, 'run', '--dram', '2M', '--swap', SWAP, '--', '/bin/true'])
+    assert (p.returncode, p.stderr) == (0, ''), p
+    items, works = doctor(pre)
+    assert works and items['trial']['status'] == items['userfaultfd']['status'] == 'warning'
+
+
+def test_few_descriptors():
+    needs_root()
+    for limit, works in ((12, False), (24, True)):
+        items, would_work = doctor(['prlimit', f'--nofile={limit}'])
+        assert would_work == works, items['trial']
+    assert 'RLIMIT_NOFILE' in doctor(['prlimit', '--nofile=12'])[0]['trial']['detail']
+    right(['prlimit', '--nofile=24'])
+
+
 # ---- namespaces -----------------------------------------------------------------------------
 
 
