@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program that checks its bytes: 8 MiB of which each word tells its place, changed by threads, by
+ * A program that checks its bytes: 6 MiB of which each word tells its place, changed by threads, by
  * system calls and by forked children.  Prints "right" and exits with 0.  Words that change that:
  *
  *   nofork         no children
@@ -32,7 +32,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BYTES (8ul << 20)
+#define BYTES (6ul << 20)
 #define WORDS (BYTES / 8)
 #define PAGE_WORDS 512ul
 #define THREADS 3u
