@@ -25,7 +25,7 @@
  * is no longer young: one soon after the fault belongs to the same use (2Q's correlated
  * reference), else a scan that reads and then writes would look hot.
  *
- * in=P     the inactive list gets at least P % of the pages (25)
+ * in=P     the inactive list gets at least P % of the pages (10)
  * out=P    how far back a page may have gone out to be active, % of the budget (200)
  * cluster  see cluster.h (on)
  */
@@ -59,7 +59,7 @@ static int twoq_init(const struct extmem_policy_host *host, const char *args, vo
 
 	if (!q)
 		return -ENOMEM;
-	q->in_percent = 25;
+	q->in_percent = 10;
 	q->out_percent = 200;
 	q->cluster = true;
 	while (em_args_next(&args, &a)) {
