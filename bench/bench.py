@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Measures programs natively, under Linux swap in a memory cgroup, and under extmem.
 
+--zram adds swap to compressed memory.
+
 All sides run in one go, interleaved, each repetition a process of its own, at the same
 number of bytes.  Tables go to stdout, progress to stderr; --json writes a file as well.
 Exit status: 0; 1 when a run failed or two sides computed different results (with
@@ -30,6 +32,8 @@ LIMIT_NOTE = """\
 Linux swap runs in a memory cgroup limited to the budget; that limit counts the program's
 text, page tables and the page cache it fills as well, the budget of extmem only the
 memory it manages.  "vs swap" is how many times as fast as swap, by the medians."""
+ZRAM_NOTE = """\
+With zram, the limit is what its compressed data leave of the budget, set anew all the time."""
 
 
 def parse_args(argv):
@@ -50,6 +54,8 @@ def parse_args(argv):
     parser.add_argument("--page-cluster", metavar="N|best",
                         help="swap read-ahead of 2^N pages; best: 0, 3 and 5, the best counts "
                              "(default: as each bench has it, its best counts)")
+    parser.add_argument("--zram", action="store_true",
+                        help="measure swap to zram too, program and compressed data in one budget")
     parser.add_argument("--swap-size", type=units.parse_size, default=4 << 30, metavar="SIZE")
     parser.add_argument("--extmem-opt", action="append", default=[], metavar="OPT",
                         help="one more argument for extmem run, e.g. --extmem-opt=--policy=fifo")
@@ -88,7 +94,7 @@ def progress_end():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def print_header(machine, info, raw):
+def print_header(machine, info, raw, with_zram):
     print(f"{info['processor']}, {info['processors']} processors, "
           f"{units.format_size(info['memory_bytes'])}, Linux {info['kernel']}, "
           f"load {info['load_average']:.2f}")
@@ -98,6 +104,9 @@ def print_header(machine, info, raw):
     if machine.extmem_missing:
         print(f"The extmem side is NOT measured: {machine.extmem_missing}")
     print(LIMIT_NOTE)
+    if with_zram:
+        print(f"The zram side is NOT measured: {machine.zram_missing}" if machine.zram_missing
+              else ZRAM_NOTE)
 
 
 def run_bench(machine, bench, plan, repetitions, wanted):
@@ -117,22 +126,26 @@ def run_bench(machine, bench, plan, repetitions, wanted):
 
 def measure(args, selected, scratch):
     plan = benches.Plan(os.path.join(args.build, "bench"), scratch, args.quick,
-                        page_clusters(args.page_cluster))
+                        page_clusters(args.page_cluster), args.zram)
     repetitions = args.reps or (1 if args.quick else 3)
     info = places.machine()
     progress("raw disk figures")
-    raw = ({"unavailable": "left out"} if args.no_disk else
-           disk.measure(args.dir, (256 if args.quick else 1024) << 20, 2 if args.quick else 5))
+    raw_disk = disk.RawDisk(args.dir, (256 if args.quick else 1024) << 20, 2 if args.quick else 5)
+    raw = {"unavailable": "left out"} if args.no_disk else raw_disk.measure()
     progress_end()
     everything = []
     with runner.Runner(args.extmem or places.find_extmem(args.build), args.dir, args.swap_size,
-                       args.extmem_opt, args.timeout) as machine:
-        print_header(machine, info, raw)
+                       args.extmem_opt, args.timeout,
+                       None if "unavailable" in raw else raw_disk.rate) as machine:
+        if args.zram:
+            machine.open_zram()
+        print_header(machine, info, raw, args.zram)
         for bench in selected:
             everything.append((bench, run_bench(machine, bench, plan, repetitions,
                                                  args.case)))
     return everything, {"machine": info, "disk": raw, "repetitions": repetitions,
                         "quick": args.quick, "swap_missing": machine.swap_missing,
+                        "zram_missing": machine.zram_missing,
                         "extmem_missing": machine.extmem_missing,
                         "benches": [{"name": bench.name, "title": bench.title,
                                      "cases": [report.case_json(one) for one in results]}

@@ -5,10 +5,11 @@ import os
 import shutil
 import subprocess
 
-JOBS = (
-    ("rand_4k_qd1", ["--rw=randread", "--bs=4k", "--iodepth=1"]),
-    ("seq_256k_qd4", ["--rw=read", "--bs=256k", "--iodepth=4"]),
-)
+PAGE_BYTES = 4096
+JOBS = {
+    "rand_4k_qd1": ["--rw=randread", "--bs=4k", "--iodepth=1"],
+    "seq_256k_qd4": ["--rw=read", "--bs=256k", "--iodepth=4"],
+}
 
 
 def parse_fio(text):
@@ -29,19 +30,28 @@ def _run(path, size_bytes, seconds, extra):
     return parse_fio(done.stdout)
 
 
-def measure(directory, size_bytes, seconds):
-    """{"rand_4k_qd1": {"iops":, "bytes_per_s":}, ...}, or {"unavailable": reason}."""
-    if not shutil.which("fio"):
-        return {"unavailable": "fio is not installed"}
-    path = os.path.join(directory, f"extmem-bench-fio.{os.getpid()}")
-    result = {}
-    try:
-        for name, extra in JOBS:
-            iops, rate = _run(path, size_bytes, seconds, extra)
-            result[name] = {"iops": iops, "bytes_per_s": rate}
-    except (OSError, ValueError, KeyError) as error:
-        return {"unavailable": str(error)}
-    finally:
-        if os.path.exists(path):
-            os.unlink(path)
-    return result
+class RawDisk:
+    def __init__(self, directory, size_bytes, seconds):
+        self.directory, self.size_bytes, self.seconds = directory, size_bytes, seconds
+
+    def _run_jobs(self, names):
+        path = os.path.join(self.directory, f"extmem-bench-fio.{os.getpid()}")
+        try:
+            return [_run(path, self.size_bytes, self.seconds, JOBS[name]) for name in names]
+        finally:
+            if os.path.exists(path):
+                os.unlink(path)
+
+    def rate(self, name):
+        """Pages a second that one job reads."""
+        return self._run_jobs([name])[0][1] / PAGE_BYTES
+
+    def measure(self):
+        """{"rand_4k_qd1": {"iops":, "bytes_per_s":}, ...}, or {"unavailable": reason}."""
+        if not shutil.which("fio"):
+            return {"unavailable": "fio is not installed"}
+        try:
+            return {name: {"iops": iops, "bytes_per_s": rate}
+                    for name, (iops, rate) in zip(JOBS, self._run_jobs(JOBS))}
+        except (OSError, ValueError, KeyError) as error:
+            return {"unavailable": str(error)}

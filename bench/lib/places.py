@@ -4,7 +4,8 @@ import os
 import platform
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-WORKLOADS = ("touch", "minorfault", "bare", "pagerank", "bfs", "lookup")
+WORKLOADS = ("touch", "minorfault", "bare", "pagerank", "bfs", "lookup", "calls",
+             "growth", "redisload")
 
 
 def _is_program(path):

@@ -7,7 +7,8 @@ import units
 
 
 def format_value(value, metric):
-    return units.format_time(value) if metric.unit == "time" else units.format_rate(value)
+    return {"time": units.format_time, "rate": units.format_rate,
+            "size": units.format_size}[metric.unit](value)
 
 
 def _width(text):
@@ -43,14 +44,16 @@ def _variant_row(result, variant, metric):
         return [variant.name, "not run"]
     if variant.name in result.failures:
         killed = variant.name in result.oom_kills
-        return [variant.name, "OOM-killed" if killed else "FAILED"]
+        return [variant.name, "does not fit" if variant.name in result.unfit else
+                "OOM-killed" if killed else "FAILED"]
     values = result.values(variant.name, metric)
-    ratio = None if variant.kind == "swap" else result.ratio(variant.name, "swap", metric)
+    ratio = result.standing(variant, metric)
     rss = figures.median([sample.peak_rss_bytes for sample in result.samples[variant.name]])
     return [variant.name, format_value(figures.median(values), metric),
             format_value(min(values), metric), format_value(max(values), metric),
             f"{figures.spread(values) * 100:.0f} %",
-            f"{ratio:.2f} ×" if ratio is not None else "-", units.format_size(rss)]
+            f"{ratio:.2f} ×" if ratio is not None else "-",
+            units.format_size(rss) if variant.kind != "disk" else "-"]
 
 
 def _bar_lines(result):
@@ -60,22 +63,34 @@ def _bar_lines(result):
         if passed is None:
             verdict = "not measured"
         else:
-            verdict = f"{'pass' if passed else 'MISS'}  measured {measured:.2f} ×"
+            verdict = f"{'pass' if passed else 'MISS'}  measured {bar.figure_text(measured)}"
         lines.append(f"    bar: {bar.text()} ({bar.metric}): {verdict}")
     return lines
+
+
+def _zram_lines(result, variant):
+    held = [sample.zram for sample in result.samples.get(variant.name, []) if sample.zram]
+    if not held:
+        return []
+    size = {key: units.format_size(max(one[key] for one in held)) for key in held[0]}
+    return [f"    {variant.name}: at most {size['data_peak_bytes']} of its data took "
+            f"{size['memory_peak_bytes']} of memory; with the program {size['total_peak_bytes']}"]
 
 
 def case_text(result):
     budget = f", budget {units.format_size(result.budget_bytes)}" if result.budget_bytes else ""
     lines = [f"  {result.case.label}{budget}"]
     for metric in result.case.metrics:
-        rows = [[metric.name, "median", "min", "max", "spread", "vs swap", "peak RSS"]]
+        rows = [[metric.name, "median", "min", "max", "spread", f"vs {result.case.base}",
+                 "peak RSS"]]
         rows += [_variant_row(result, variant, metric) for variant in result.case.variants]
         lines.append(table(rows, indent="    "))
     for name, why in result.failures.items():
         lines.append(f"    {name} failed: {why}")
     for name, why in result.skipped.items():
         lines.append(f"    {name} not run: {why}")
+    for variant in result.case.variants:
+        lines += _zram_lines(result, variant)
     for name, kills in result.oom_kills.items():
         lines.append(f"    {name}: killed {kills} time{'s' * (kills != 1)} by the kernel's OOM "
                      "killer although swap was free")
@@ -93,18 +108,21 @@ def case_json(result):
             variants[variant.name] = {"skipped": result.skipped[variant.name]}
             continue
         entry = {"metrics": {}, "failed": result.failures.get(variant.name),
-                 "oom_kills": result.oom_kills.get(variant.name, 0)}
+                 "oom_kills": result.oom_kills.get(variant.name, 0),
+                 "does_not_fit": variant.name in result.unfit}
         for metric in result.case.metrics:
             values = result.values(variant.name, metric)
             if values:
                 entry["metrics"][metric.name] = {
                     "values": values, "median": figures.median(values), "min": min(values),
-                    "max": max(values), "times_as_fast_as_swap":
-                        result.ratio(variant.name, "swap", metric)}
+                    "max": max(values), "compared_with": variant.against or result.case.base,
+                    "times_as_fast": result.standing(variant, metric)}
         samples = result.samples.get(variant.name, [])
         entry["peak_rss_bytes"] = [sample.peak_rss_bytes for sample in samples]
         if variant.kind == "extmem":
             entry["stats"] = [sample.stats for sample in samples]
+        if variant.kind == "zram":
+            entry["zram"] = [sample.zram for sample in samples]
         variants[variant.name] = entry
     bars = [dict(zip(("measured", "passed"), result.judge(bar)), bar=bar.text(),
                  metric=bar.metric) for bar in result.case.bars]
@@ -114,8 +132,8 @@ def case_json(result):
 
 def is_sound(result):
     """No run of native or extmem failed and no output differed.  A missed bar is not
-    unsound, nor is Linux swap that did not survive."""
-    failed = set(result.failures) - set(result.oom_kills)
+    unsound, nor is Linux swap that did not survive, nor data that do not fit into zram."""
+    failed = set(result.failures) - set(result.oom_kills) - result.unfit
     return not failed and result.same_output() is not False
 
 

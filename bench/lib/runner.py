@@ -2,133 +2,52 @@
 """Runs one whole process the way a variant wants it and collects what it leaves."""
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
-import signal
-import subprocess
 import tempfile
-import threading
 
 import memlimit
 import swapfile
-import timing
+import zram
+from process import RunFailed, Sample, describe_failure, run_process, uninterrupted
 
-STDOUT_KEPT = 64 * 1024
-STDERR_KEPT = 16 * 1024
-READ_BYTES = 1 << 20
-
-
-class RunFailed(Exception):
-    """The process did not end well; the message says how."""
+__all__ = ["DoesNotFit", "OutOfMemory", "RunFailed", "Runner", "Sample", "Variant",
+           "describe_failure", "run_process", "uninterrupted"]
 
 
 class OutOfMemory(RunFailed):
-    """The kernel's OOM killer ended it within its limit.  Seen with Linux 6.18 and cgroup v1
-    with gigabytes of swap free: reclaim returns without having scanned anything, and the
-    charge gives up.  Why it does is not known; limits below 100 MiB fare worst."""
+    """The kernel's OOM killer ended it within its limit."""
+
+
+class DoesNotFit(RunFailed):
+    """zram: what the program needs and its compressed data together exceed the budget."""
 
 
 @dataclasses.dataclass
 class Variant:
     name: str
-    kind: str                    # native, swap, extmem
-    command: list = None         # instead of the case's own
+    kind: str                    # native, swap, zram, extmem, disk (the raw disk by itself)
+    command: list = None         # instead of the case's own; of a disk: (job, factor)
     extmem_args: tuple = ()
     page_cluster: int = None     # of swap; None: as the machine has it
-
-
-@dataclasses.dataclass
-class Sample:
-    wall_s: float
-    peak_rss_bytes: int          # not less than this Python's own: it is the one that forks
-    stdout: str                  # its beginning
-    stdout_digest: str
-    stderr: str                  # its end
-    stats: dict = None           # of extmem
-
-
-@contextlib.contextmanager
-def uninterrupted():
-    """Cleaning up is short and must be complete: a second Ctrl-C waits."""
-    blocked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _drain(stream):
-    digest = hashlib.blake2b(digest_size=16)
-    kept = b""
-    while True:
-        data = stream.read(READ_BYTES)
-        if not data:
-            return kept.decode(errors="replace"), digest.hexdigest()
-        digest.update(data)
-        if len(kept) < STDOUT_KEPT:
-            kept += data[:STDOUT_KEPT - len(kept)]
-
-
-def _kill_session(process):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def run_process(command, env=None, timeout_s=900, cwd=None):
-    """Starts the command in a session of its own; nothing of it survives this call."""
-    with tempfile.TemporaryFile() as errors:
-        start = timing.now_s()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=errors, env=env, cwd=cwd, start_new_session=True)
-        expired = threading.Event()
-
-        def expire():
-            expired.set()
-            _kill_session(process)
-
-        alarm = threading.Timer(timeout_s, expire)
-        alarm.start()
-        try:
-            stdout, digest = _drain(process.stdout)
-            _, status, usage = os.wait4(process.pid, 0)
-            wall_s = timing.now_s() - start
-            process.returncode = os.waitstatus_to_exitcode(status)
-        finally:
-            alarm.cancel()
-            with uninterrupted():
-                _kill_session(process)
-                if process.returncode is None:
-                    process.wait()
-                process.stdout.close()
-        errors.seek(max(0, errors.seek(0, os.SEEK_END) - STDERR_KEPT))
-        stderr = errors.read().decode(errors="replace")
-    if expired.is_set():
-        raise RunFailed(f"ended after {timeout_s} s without a result")
-    if process.returncode:
-        raise RunFailed(describe_failure(process.returncode, stderr))
-    return Sample(wall_s, usage.ru_maxrss * 1024, stdout, digest, stderr)
-
-
-def describe_failure(code, stderr):
-    how = (f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}")
-    lines = stderr.strip().splitlines()
-    return how + (f": {lines[-1]}" if lines else "")
+    against: str = None          # whom to compare it with; None: as the case has it
 
 
 class Runner:
-    """The sides to measure.  `swap_missing` / `extmem_missing` say why one is not there."""
+    """The sides to measure.  `swap_missing` and the like say why one is not there."""
 
-    def __init__(self, extmem, directory, swap_bytes, extmem_args=(), timeout_s=900):
+    def __init__(self, extmem, directory, swap_bytes, extmem_args=(), timeout_s=900,
+                 raw_disk=None):
+        """`raw_disk` is a function of a job's name that gives operations a second."""
         self.extmem = extmem
         self.directory = directory
         self.swap_bytes = swap_bytes
         self.extmem_args = tuple(extmem_args)
         self.timeout_s = timeout_s
-        self.swap_missing = None
+        self.raw_disk = raw_disk
+        self.swap_missing = self.zram_missing = None
         self.extmem_missing = None if extmem else "there is no extmem in the build directory"
-        self._swap = None
+        self._swap = self._zram = None
         self._exits = contextlib.ExitStack()
 
     def __enter__(self):
@@ -146,6 +65,7 @@ class Runner:
     def clean_stale(self):
         if os.geteuid() == 0:
             swapfile.remove_stale(self.directory)
+            zram.remove_stale()
             memlimit.remove_stale()
 
     def _open_swap(self):
@@ -159,51 +79,94 @@ class Runner:
         swap.on()
         swap.off()
 
+    def open_zram(self):
+        """Made only when somebody wants it."""
+        if self.swap_missing:
+            self.zram_missing = self.swap_missing
+            return
+        try:
+            self._zram = zram.Device(self.swap_bytes)
+            self._exits.callback(self._zram.remove)
+            self._zram.on()
+            self._zram.off()
+        except swapfile.Unavailable as missing:
+            self.zram_missing = str(missing)
+
     def missing(self, variant):
         """Why the variant cannot run here, or None."""
-        if variant.kind == "swap":
-            return self.swap_missing
-        return self.extmem_missing if variant.kind == "extmem" else None
+        if variant.kind == "disk":
+            return None if self.raw_disk else "left out"
+        return {"swap": self.swap_missing, "zram": self.zram_missing,
+                "extmem": self.extmem_missing}.get(variant.kind)
 
-    def run(self, variant, command, budget_bytes, env=None):
+    def run(self, variant, command, budget_bytes, env=None, client=None):
+        if variant.kind == "disk":
+            return self._run_disk(*variant.command)
         command = [str(word) for word in (variant.command or command)]
-        full_env = dict(os.environ, **(env or {}))
+        how = {"env": dict(os.environ, **(env or {})), "timeout_s": self.timeout_s,
+               "client": [str(word) for word in client] if client else None}
         if variant.kind == "swap":
-            return self._run_swap(variant, command, budget_bytes, full_env)
+            return self._run_limited(self._swap, variant, command, budget_bytes, how)
+        if variant.kind == "zram":
+            return self._run_zram(variant, command, budget_bytes, how)
         if variant.kind == "extmem":
-            return self._run_extmem(variant, command, budget_bytes, full_env)
-        return run_process(command, full_env, self.timeout_s)
+            return self._run_extmem(variant, command, budget_bytes, how)
+        return run_process(command, **how)
 
-    def _run_swap(self, variant, command, budget_bytes, env):
+    def _run_disk(self, job, factor):
+        """As a workload would put it; what `factor` is for, the bench knows."""
+        rate = self.raw_disk(job) * factor
+        return Sample(0, 0, json.dumps({"even_touches_per_s": rate}), "", "")
+
+    def _run_limited(self, space, variant, command, budget_bytes, how, watching=None):
+        """`watching`, a function of the group, gives what to look at every so often."""
         with contextlib.ExitStack() as undo:
-            undo.enter_context(swapfile.PageCluster(variant.page_cluster))
+            undo.enter_context(swapfile.Setting(swapfile.PAGE_CLUSTER, variant.page_cluster))
             group = memlimit.Group(budget_bytes)
 
-            # The group goes first: its pages have to be off the swap file before that is.
+            # The group goes first: its pages have to be off the swap space before that is.
             def clean():
                 with uninterrupted():
                     try:
                         group.remove()
                     finally:
-                        self._swap.off()
+                        space.off()
 
             undo.callback(clean)
-            self._swap.on()
+            space.on()
+            undo.enter_context(memlimit.Watch(group, watching(group) if watching else None))
             try:
-                return run_process(group.wrap(command), env, self.timeout_s)
+                return run_process(group.wrap(command), **how)
             except RunFailed as failure:
                 if group.oom_kills():
                     raise OutOfMemory("killed by the kernel for want of memory") from failure
                 raise
 
-    def _run_extmem(self, variant, command, budget_bytes, env):
+    def _run_zram(self, variant, command, budget_bytes, how):
+        balance = None
+
+        def watching(group):
+            nonlocal balance
+            balance = zram.Balance(self._zram, group, budget_bytes)
+            return balance.look
+
+        try:
+            sample = self._run_limited(self._zram, variant, command, budget_bytes, how, watching)
+        except RunFailed as failure:
+            if isinstance(failure, OutOfMemory) or (balance and not balance.fits):
+                raise DoesNotFit(balance.why_not()) from failure
+            raise
+        sample.zram = balance.figures()
+        return sample
+
+    def _run_extmem(self, variant, command, budget_bytes, how):
         handle, stats_path = tempfile.mkstemp(prefix="extmem-bench-stats.")
         os.close(handle)
         try:
             sample = run_process(
                 [self.extmem, "run", "--dram", str(budget_bytes), "--swap", self.directory,
                  "--stats", stats_path, *self.extmem_args, *variant.extmem_args, "--", *command],
-                env, self.timeout_s)
+                **how)
             sample.stats = read_stats(stats_path)
             return sample
         finally:

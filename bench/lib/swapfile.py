@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""A swap file, on only while a run needs it, and the kernel's swap read-ahead setting."""
+"""A swap file, on only while a run needs it, and settings of the kernel for a while."""
 import os
 import shutil
 import subprocess
 
 PREFIX = "extmem-bench-swap."
+# Swap reads 2^value pages at a time.
 PAGE_CLUSTER = "/proc/sys/vm/page-cluster"
 # Above any swap the machine may have, so that the run swaps to this file.
 PRIORITY = "32767"
@@ -33,29 +34,21 @@ def active_paths():
         return []
 
 
-class SwapFile:
-    """Use as a context manager: on() and off() in between, everything gone after."""
+def make_swap(path, *options):
+    _tool("mkswap", *options, path)
 
-    def __init__(self, directory, size_bytes):
-        self.path = os.path.join(directory, f"{PREFIX}{os.getpid()}")
-        self.size_bytes = size_bytes
+
+def swap_off(path):
+    if path in active_paths():
+        _tool("swapoff", path)
+
+
+class Space:
+    """A swap space that is on only between on() and off()."""
+
+    def __init__(self, path):
+        self.path = path
         self.is_on = False
-
-    def __enter__(self):
-        try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                os.posix_fallocate(fd, 0, self.size_bytes)
-            finally:
-                os.close(fd)
-            _tool("mkswap", self.path)
-        except OSError as error:
-            self.remove()
-            raise Unavailable(f"no swap file: {error}") from error
-        except BaseException:
-            self.remove()
-            raise
-        return self
 
     def on(self):
         # Set first: an interrupt right after the call must find it set.
@@ -68,8 +61,32 @@ class SwapFile:
 
     def off(self):
         if self.is_on:
-            _swap_off(self.path)
+            swap_off(self.path)
             self.is_on = False
+
+
+class SwapFile(Space):
+    """Use as a context manager: on() and off() in between, everything gone after."""
+
+    def __init__(self, directory, size_bytes):
+        super().__init__(os.path.join(directory, f"{PREFIX}{os.getpid()}"))
+        self.size_bytes = size_bytes
+
+    def __enter__(self):
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, self.size_bytes)
+            finally:
+                os.close(fd)
+            make_swap(self.path)
+        except OSError as error:
+            self.remove()
+            raise Unavailable(f"no swap file: {error}") from error
+        except BaseException:
+            self.remove()
+            raise
+        return self
 
     def remove(self):
         try:
@@ -84,33 +101,28 @@ class SwapFile:
         self.remove()
 
 
-def _swap_off(path):
-    if path in active_paths():
-        _tool("swapoff", path)
+class Setting:
+    """Sets a value of the kernel for a while; None leaves it as it is."""
 
-
-class PageCluster:
-    """Sets vm.page-cluster for a while: swap reads 2^value pages at a time."""
-
-    def __init__(self, value):
+    def __init__(self, path, value):
+        self.path = path
         self.value = value
         self.before = None
 
     def __enter__(self):
-        with open(PAGE_CLUSTER, encoding="ascii") as setting:
+        with open(self.path, encoding="ascii") as setting:
             before = setting.read().strip()
         if self.value is not None and str(self.value) != before:
-            self.before = before
             self._set(str(self.value))
+            self.before = before
         return self
 
     def __exit__(self, *_):
         if self.before is not None:
             self._set(self.before)
 
-    @staticmethod
-    def _set(text):
-        with open(PAGE_CLUSTER, "w", encoding="ascii") as setting:
+    def _set(self, text):
+        with open(self.path, "w", encoding="ascii") as setting:
             setting.write(text)
 
 
@@ -121,7 +133,7 @@ def remove_stale(directory):
         if name.startswith(PREFIX) and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
             path = os.path.join(directory, name)
             try:
-                _swap_off(path)
+                swap_off(path)
                 os.unlink(path)
             except (OSError, Unavailable):
                 pass

@@ -11,6 +11,8 @@
 #include "util.h"
 
 #define BATCH 64u
+/* Odd, so that multiples of it visit every page of a power of two. */
+#define SHUFFLE 0x9e3779b1u
 
 struct worker {
 	const struct faultloop *f;
@@ -37,17 +39,26 @@ bool faultloop_option(struct faultloop *f, int c, const char *value)
 	case 's':
 		f->stride = wl_parse_size("stride", value);
 		return true;
+	case 'x':
+		f->shuffle = true;
+		return true;
 	default:
 		return false;
 	}
 }
 
+static uint64_t page_at(const struct faultloop *f, uint64_t i)
+{
+	return f->shuffle ? i * SHUFFLE & (f->pages - 1) : i;
+}
+
 static void touch_batch(struct worker *w, uint64_t from, uint64_t to)
 {
 	uint64_t step = w->f->stride * WL_PAGE_WORDS;
-	volatile uint64_t *p = w->memory + from * step;
 
-	for (uint64_t i = from; i < to; i++, p += step) {
+	for (uint64_t i = from; i < to; i++) {
+		volatile uint64_t *p = w->memory + page_at(w->f, i) * step;
+
 		if (w->f->write)
 			*p = i + 1;
 		else
@@ -85,7 +96,7 @@ static void check_written(struct worker *w)
 	uint64_t step = w->f->stride * WL_PAGE_WORDS;
 
 	for (uint64_t i = 0; w->f->write && i < w->f->pages; i++)
-		w->wrong += w->memory[i * step] != i + 1;
+		w->wrong += w->memory[page_at(w->f, i) * step] != i + 1;
 }
 
 static int report(const struct faultloop *f, struct worker *workers, double *batch_ns)
@@ -131,6 +142,8 @@ int faultloop_run(const struct faultloop *f)
 	if (f->threads < 1 || f->threads > 1024 || !batches || f->pages % BATCH || !f->stride)
 		wl_die("--pages is a multiple of %u, --threads 1 to 1024, --stride at least 1",
 		       BATCH);
+	if (f->shuffle && f->pages & (f->pages - 1))
+		wl_die("--pages is a power of 2 with --shuffle");
 	workers = wl_alloc(f->threads * sizeof(*workers));
 	threads = wl_alloc(f->threads * sizeof(*threads));
 	batch_ns = wl_alloc(batches * f->threads * sizeof(*batch_ns));

@@ -14,6 +14,7 @@ struct faultloop {
 	unsigned threads;
 	uint64_t pages;	 /* touched by each thread */
 	uint64_t stride; /* in pages: how far apart they are */
+	bool shuffle;	 /* in an order of its own, which looks random; pages: a power of 2 */
 
 	/* Called for each mapping before the clock starts; NULL: nothing to do. */
 	void (*prepare)(void *memory, uint64_t bytes);
@@ -21,10 +22,11 @@ struct faultloop {
 	const char *who;
 };
 
-/* Takes an option of the loop (--op, --threads, --pages, --stride); c is getopt's. */
+/* Takes an option of the loop (--op, --threads, --pages, --stride, --shuffle); c is getopt's. */
 #define FAULTLOOP_OPTIONS                                                                     \
 	{"op", required_argument, NULL, 'o'}, {"threads", required_argument, NULL, 't'},      \
-		{"pages", required_argument, NULL, 'n'}, {"stride", required_argument, NULL, 's'}
+		{"pages", required_argument, NULL, 'n'}, {"stride", required_argument, NULL, 's'}, \
+	{"shuffle", no_argument, NULL, 'x'}
 bool faultloop_option(struct faultloop *f, int c, const char *value);
 
 /* Measures and prints one JSON object: ns_per_page is the mean of all threads,

@@ -24,7 +24,8 @@ int main(int argc, char **argv)
 			continue;
 		if (c != 'h')
 			return 2;
-		printf("usage: %s [--op read|write] [--threads N] [--pages N] [--stride N]\n",
+		printf("usage: %s [--op read|write] [--threads N] [--pages N] [--stride N] "
+		       "[--shuffle]\n",
 		       argv[0]);
 		return 0;
 	}

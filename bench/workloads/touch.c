@@ -149,8 +149,9 @@ static void setup(const struct touch_options *o)
 static void usage(const char *program)
 {
 	printf("usage: %s [--pattern P] [--bytes SIZE] [--threads N] [--seconds S | --touches N]\n"
-	       "	[--warmup S] [--writes PERCENT] [--verify full|sample|none] [--malloc] "
-	       "[--seed N]\n"
+	       "	[--warmup S] [--writes PERCENT [--update]] [--compressible PERCENT] "
+	       "[--malloc]\n"
+	       "	[--verify full|sample|none] [--seed N]\n"
 	       "patterns: seq-read seq-write rand-read rand-write hot back stride=N two-streams\n",
 	       program);
 }
@@ -166,6 +167,15 @@ static enum touch_verify parse_verify(const char *text)
 	return TOUCH_VERIFY_NONE;
 }
 
+static unsigned parse_compressible(const char *text)
+{
+	uint64_t percent = wl_parse_size("compressible", text);
+
+	if (percent > 90)
+		wl_die("--compressible: at most 90 percent");
+	return (unsigned)(WL_PAGE_WORDS * (100 - percent) / 100);
+}
+
 static void parse(struct touch_options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -174,6 +184,7 @@ static void parse(struct touch_options *o, int argc, char **argv)
 		{"touches", required_argument, NULL, 'n'}, {"warmup", required_argument, NULL, 'w'},
 		{"writes", required_argument, NULL, 'W'},  {"verify", required_argument, NULL, 'v'},
 		{"malloc", no_argument, NULL, 'm'},	   {"seed", required_argument, NULL, 'r'},
+		{"update", no_argument, NULL, 'u'},	   {"compressible", required_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},	   {NULL, 0, NULL, 0},
 	};
 	int c, writes = -1;
@@ -192,6 +203,8 @@ static void parse(struct touch_options *o, int argc, char **argv)
 		case 'W': writes = (int)wl_parse_size("writes", optarg); break;
 		case 'v': o->verify = parse_verify(optarg); break;
 		case 'm': o->use_malloc = true; break;
+		case 'u': o->update = true; break;
+		case 'c': o->distinct = parse_compressible(optarg); break;
 		case 'r': o->seed = wl_parse_size("seed", optarg); break;
 		case 'h': usage(argv[0]); exit(0);
 		default: exit(2);

@@ -4,7 +4,8 @@
  * pages are touched.
  *
  * Contents: word i holds touch_word(i, 0), except word TOUCH_VERSION_WORD of each page,
- * which holds touch_word(i, version of the page).  Nothing compresses, no two pages are
+ * which holds touch_word(i, version of the page).  Nothing compresses (unless the end of each
+ * page repeats one word of its own, as --compressible wants it), no two pages are
  * alike, and any page that is stale, zero or somebody else's is noticed.
  *
  * Each worker owns a slice of the pages and their versions: no locks.
@@ -41,6 +42,8 @@ struct touch_options {
 	uint64_t touches;      /* of each worker; 0: as many as fit the time */
 	enum touch_verify verify;
 	bool use_malloc;
+	bool update;	       /* a write looks at the page first */
+	unsigned distinct;     /* words of a page before those that are all alike; 0: all */
 	uint64_t seed;
 };
 

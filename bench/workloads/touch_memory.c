@@ -86,12 +86,21 @@ uint64_t touch_next_page(struct touch_worker *w)
 	return w->first + at;
 }
 
+static uint64_t content(const struct touch_worker *w, uint64_t index, uint8_t version)
+{
+	uint64_t word = index % WL_PAGE_WORDS;
+
+	if (w->o->distinct && word >= w->o->distinct)
+		return touch_word(index - word, 0);
+	return touch_word(index, version);
+}
+
 void touch_fill(struct touch_worker *w)
 {
 	uint64_t end = (w->first + w->pages) * WL_PAGE_WORDS;
 
 	for (uint64_t i = w->first * WL_PAGE_WORDS; i < end; i++)
-		w->memory[i] = touch_word(i, 0);
+		w->memory[i] = content(w, i, 0);
 }
 
 static void report(struct touch_worker *w, uint64_t index, uint64_t want, uint64_t got)
@@ -110,14 +119,15 @@ static void check(struct touch_worker *w, uint64_t index)
 {
 	uint64_t word = index % WL_PAGE_WORDS;
 	uint8_t version = word == TOUCH_VERSION_WORD ? w->version[index / WL_PAGE_WORDS] : 0;
-	uint64_t want = touch_word(index, version);
+	uint64_t want = content(w, index, version);
 	uint64_t got = *(volatile uint64_t *)&w->memory[index];
 
 	if (got != want)
 		report(w, index, want, got);
 }
 
-/* A write is a plain store without a look at the page first: the versions are elsewhere. */
+/* A write is a plain store without a look at the page first, as the versions are elsewhere; an
+   update looks. */
 void touch_page(struct touch_worker *w, uint64_t page, bool write)
 {
 	uint64_t index = page * WL_PAGE_WORDS;
@@ -127,6 +137,8 @@ void touch_page(struct touch_worker *w, uint64_t page, bool write)
 		return;
 	}
 	index += TOUCH_VERSION_WORD;
+	if (w->o->update)
+		check(w, index);
 	*(volatile uint64_t *)&w->memory[index] = touch_word(index, ++w->version[page]);
 }
 
