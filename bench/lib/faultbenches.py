@@ -91,9 +91,9 @@ def _cpu_a_major(sample):
     return from_json("again_cpu_ns")(sample) / _majors(sample) / 1e9
 
 
-FIRST_CPU = nanoseconds("processor time a first touch", "first_cpu_ns")
-MAP_CPU = nanoseconds("processor time a mapping", "map_cpu_ns")
-MAJOR_CPU = Metric("processor time a page brought in", _cpu_a_major)
+FIRST_CPU = nanoseconds("CPU a first touch", "first_cpu_ns")
+MAP_CPU = nanoseconds("CPU a mapping", "map_cpu_ns")
+MAJOR_CPU = Metric("CPU a page brought in", _cpu_a_major)
 
 
 def _flat(metric, names):
@@ -116,7 +116,7 @@ def _growth_case(label, command, sizes, major, budget, extmem_args=(), settings=
     metric = MAJOR_CPU if major else FIRST_CPU
     names = [variant.name for variant in ours]
     return Case(label, [], [*sides, *ours], [metric, *more], _flat(metric, names), budget,
-                base=sides[0].name, settings=settings)
+                base=other, settings=settings)
 
 
 def growth(plan):
