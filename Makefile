@@ -33,7 +33,7 @@ check-kernels: all
 # Every number that the documents claim.
 bench: all
 	sh tools/deps.sh bench
-	python3 bench/bench.py all
+	python3 bench/bench.py all --zram
 
 install: all
 	ninja -C $(BUILD) install

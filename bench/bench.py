@@ -33,7 +33,8 @@ Linux swap runs in a memory cgroup limited to the budget; that limit counts the 
 text, page tables and the page cache it fills as well, the budget of extmem only the
 memory it manages.  "vs swap" is how many times as fast as swap, by the medians."""
 ZRAM_NOTE = """\
-With zram, the limit is what its compressed data leave of the budget, set anew all the time."""
+With zram, the budget is divided into a limit for the program and one for its compressed data,
+the first division tried with which it survives."""
 
 
 def parse_args(argv):

@@ -64,6 +64,7 @@ bench)
 	need_cmd python3 python3
 	need_cmd mount swapon
 	need_cmd util-linux mkswap
+	need_cmd redis-server redis-server
 	;;
 kernels)
 	need_build

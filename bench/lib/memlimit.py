@@ -44,20 +44,11 @@ class Group:
             if self.version == 2:
                 _write(os.path.join(mount, "cgroup.subtree_control"), "+memory")
             os.mkdir(self.path)
-            self.set_limit(limit_bytes)
+            name = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
+            _write(os.path.join(self.path, name), str(limit_bytes))
         except OSError as error:
             self.remove()
             raise Unavailable(f"cannot make a memory cgroup: {error}") from error
-
-    def set_limit(self, limit_bytes):
-        """OSError (EBUSY) when version 1 cannot get the group below it."""
-        name = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
-        _write(os.path.join(self.path, name), str(limit_bytes))
-
-    def usage_bytes(self):
-        name = "memory.usage_in_bytes" if self.version == 1 else "memory.current"
-        with open(os.path.join(self.path, name), encoding="ascii") as value:
-            return int(value.read())
 
     def flush_statistics(self):
         with open(os.path.join(self.path, "memory.stat"), "rb") as text:

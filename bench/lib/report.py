@@ -73,8 +73,8 @@ def _zram_lines(result, variant):
     if not held:
         return []
     size = {key: units.format_size(max(one[key] for one in held)) for key in held[0]}
-    return [f"    {variant.name}: at most {size['data_peak_bytes']} of its data took "
-            f"{size['memory_peak_bytes']} of memory; with the program {size['total_peak_bytes']}"]
+    return [f"    {variant.name}: {size['limit_bytes']} of the budget are for compressed data; at "
+            f"most {size['data_peak_bytes']} took {size['memory_peak_bytes']}"]
 
 
 def case_text(result):

@@ -48,6 +48,7 @@ class Runner:
         self.swap_missing = self.zram_missing = None
         self.extmem_missing = None if extmem else "there is no extmem in the build directory"
         self._swap = self._zram = None
+        self._zram_tried = {}        # (command, budget) -> how many divisions were too tight
         self._exits = contextlib.ExitStack()
 
     def __enter__(self):
@@ -106,7 +107,7 @@ class Runner:
         how = {"env": dict(os.environ, **(env or {})), "timeout_s": self.timeout_s,
                "client": [str(word) for word in client] if client else None}
         if variant.kind == "swap":
-            return self._run_limited(self._swap, variant, command, budget_bytes, how)
+            return self._run_swap(variant, command, budget_bytes, how)
         if variant.kind == "zram":
             return self._run_zram(variant, command, budget_bytes, how)
         if variant.kind == "extmem":
@@ -118,46 +119,65 @@ class Runner:
         rate = self.raw_disk(job) * factor
         return Sample(0, 0, json.dumps({"even_touches_per_s": rate}), "", "")
 
-    def _run_limited(self, space, variant, command, budget_bytes, how, watching=None):
-        """`watching`, a function of the group, gives what to look at every so often."""
-        with contextlib.ExitStack() as undo:
-            undo.enter_context(swapfile.Setting(swapfile.PAGE_CLUSTER, variant.page_cluster))
-            group = memlimit.Group(budget_bytes)
+    def _run_swap(self, variant, command, budget_bytes, how):
+        with self._group(self._swap, self._swap.on, variant, budget_bytes) as group:
+            with memlimit.Watch(group):
+                return self._run_in(group, command, how)
 
-            # The group goes first: its pages have to be off the swap space before that is.
-            def clean():
+    @contextlib.contextmanager
+    def _group(self, space, switch_on, variant, limit_bytes):
+        """A group that swaps to the space and nowhere else."""
+        with swapfile.Setting(swapfile.PAGE_CLUSTER, variant.page_cluster):
+            group = memlimit.Group(limit_bytes)
+            try:
+                switch_on()
+                yield group
+            finally:
+                # The group goes first: its pages have to be off the swap space before that is.
                 with uninterrupted():
                     try:
                         group.remove()
                     finally:
                         space.off()
 
-            undo.callback(clean)
-            space.on()
-            undo.enter_context(memlimit.Watch(group, watching(group) if watching else None))
-            try:
-                return run_process(group.wrap(command), **how)
-            except RunFailed as failure:
-                if group.oom_kills():
-                    raise OutOfMemory("killed by the kernel for want of memory") from failure
-                raise
+    @staticmethod
+    def _run_in(group, command, how):
+        try:
+            return run_process(group.wrap(command), **how)
+        except RunFailed as failure:
+            if group.oom_kills():
+                raise OutOfMemory("killed by the kernel for want of memory") from failure
+            raise
 
     def _run_zram(self, variant, command, budget_bytes, how):
-        balance = None
+        """Program and compressed data have a limit each, together the budget.  How best to
+        divide it depends on the data and is found by trying."""
+        tried = (tuple(command), budget_bytes)
+        for share in zram.SHARES[self._zram_tried.get(tried, 0):]:
+            sample = self._run_share(variant, command, budget_bytes, share, how)
+            if sample:
+                return sample
+            self._zram_tried[tried] = self._zram_tried.get(tried, 0) + 1
+        raise DoesNotFit("does not fit: however the budget is divided between the program and its "
+                         "compressed data, one of them has too little")
 
-        def watching(group):
-            nonlocal balance
-            balance = zram.Balance(self._zram, group, budget_bytes)
-            return balance.look
-
-        try:
-            sample = self._run_limited(self._zram, variant, command, budget_bytes, how, watching)
-        except RunFailed as failure:
-            if isinstance(failure, OutOfMemory) or (balance and not balance.fits):
-                raise DoesNotFit(balance.why_not()) from failure
-            raise
-        sample.zram = balance.figures()
-        return sample
+    def _run_share(self, variant, command, budget_bytes, share, how):
+        """None when this division leaves too little to one of them."""
+        limit = int(budget_bytes * share)
+        with self._group(self._zram, lambda: self._zram.on(limit), variant,
+                         budget_bytes - limit) as group:
+            watcher = zram.Watcher(self._zram, group, limit)
+            try:
+                with memlimit.Watch(group, watcher.look):
+                    sample = self._run_in(group, command, how)
+            except OutOfMemory:
+                return None
+            except RunFailed:
+                if watcher.full:
+                    return None
+                raise
+            sample.zram = watcher.figures()
+            return sample
 
     def _run_extmem(self, variant, command, budget_bytes, how):
         handle, stats_path = tempfile.mkstemp(prefix="extmem-bench-stats.")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A zram device as swap, and the limit that makes program and compressed data one budget."""
+"""A zram device as swap, with a limit of the memory that it takes."""
 import contextlib
-import errno
 import os
 
 import swapfile
@@ -11,8 +10,10 @@ CONTROL = "/sys/class/zram-control"
 LABEL_PREFIX = "emb."
 # Where mkswap keeps the label, and how long it may be.
 LABEL_AT, LABEL_BYTES = 1052, 16
-# Less is left for the program than this share of the budget: it does not fit.
-LEAST_SHARE = 16
+# Parts of the budget that zram may take; the first with which the program survives is used.
+SHARES = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+# Within this of its limit it is full: what does not compress takes whole pages.
+FULL_WITHIN_BYTES = 1 << 20
 
 
 def _attribute(number, name):
@@ -45,9 +46,10 @@ class Device(swapfile.Space):
             raise Unavailable(f"no zram device: {error}") from error
         super().__init__(f"/dev/zram{self.number}")
 
-    def on(self):
+    def on(self, limit_bytes=0):
         try:
             _write(_attribute(self.number, "disksize"), str(self.size_bytes))
+            _write(_attribute(self.number, "mem_limit"), str(limit_bytes))
         except OSError as error:
             raise Unavailable(f"cannot set up {self.path}: {error}") from error
         swapfile.make_swap(self.path, "-L", f"{LABEL_PREFIX}{os.getpid()}")
@@ -68,44 +70,26 @@ class Device(swapfile.Space):
             _write(f"{CONTROL}/hot_remove", str(self.number))
 
 
-class Balance:
-    """Gives the group what the compressed data leave of the budget.  Called every so often."""
+class Watcher:
+    """Notes how much memory the device takes, and ends the group when it is full: from there on
+    every page to be swapped out is a write error, and the OOM killer is near."""
 
-    def __init__(self, device, group, budget_bytes):
-        self.device, self.group, self.budget_bytes = device, group, budget_bytes
-        self.limit_bytes = budget_bytes
-        self.used_peak = self.stored_peak = self.total_peak = 0
-        self.fits = True
+    def __init__(self, device, group, limit_bytes):
+        self.device, self.group, self.limit_bytes = device, group, limit_bytes
+        self.used_peak = self.stored_peak = 0
+        self.full = False
 
     def look(self):
         stored, used = self.device.memory()
         self.used_peak = max(self.used_peak, used)
         self.stored_peak = max(self.stored_peak, stored)
-        self.total_peak = max(self.total_peak, used + self.group.usage_bytes())
-        limit = self.budget_bytes - used
-        if limit < self.budget_bytes // LEAST_SHARE:
-            self.fits = False
+        if used > self.limit_bytes - FULL_WITHIN_BYTES:
+            self.full = True
             self.group.kill()
-        elif limit != self.limit_bytes:
-            self._set(limit)
-
-    def _set(self, limit):
-        try:
-            self.group.set_limit(limit)
-            self.limit_bytes = limit
-        except OSError as error:
-            # Not enough could be reclaimed at once: the next look tries again.
-            if error.errno != errno.EBUSY:
-                raise
-
-    def why_not(self):
-        return (f"does not fit: at the end {self.stored_peak >> 20} MiB of its data lay in zram "
-                f"and took {self.used_peak >> 20} MiB of a budget of "
-                f"{self.budget_bytes >> 20} MiB")
 
     def figures(self):
-        return {"memory_peak_bytes": self.used_peak, "data_peak_bytes": self.stored_peak,
-                "total_peak_bytes": self.total_peak}
+        return {"limit_bytes": self.limit_bytes, "memory_peak_bytes": self.used_peak,
+                "data_peak_bytes": self.stored_peak}
 
 
 def _owner(path):

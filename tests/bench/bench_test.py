@@ -25,6 +25,7 @@ import report  # noqa: E402
 import runner  # noqa: E402
 import timing  # noqa: E402
 import units  # noqa: E402
+import zram  # noqa: E402
 
 SECONDS = cases.Metric("s", lambda sample: sample.wall_s)
 RATE = cases.Metric("r", lambda sample: sample.wall_s, higher_is_better=True, unit="rate")
@@ -106,6 +107,25 @@ class Parsing(unittest.TestCase):
             self.assertRaises(memlimit.Unavailable, memlimit.find_hierarchy, mounts)
 
 
+    def test_memory_of_a_zram_device(self):
+        text = "  4194304  1048576  1187840        0  1187840        3        0        0        0\n"
+        self.assertEqual(zram.parse_mm_stat(text), (4194304, 1187840))
+
+    def test_owner_of_a_swap_space_is_on_its_label(self):
+        with tempfile.NamedTemporaryFile() as device:
+            device.write(bytes(zram.LABEL_AT) + b"emb.1234567".ljust(zram.LABEL_BYTES, b"\0"))
+            device.flush()
+            self.assertEqual(zram._owner(device.name), 1234567)
+            device.seek(zram.LABEL_AT)
+            device.write(b"somebody else".ljust(zram.LABEL_BYTES, b"\0"))
+            device.flush()
+            self.assertIsNone(zram._owner(device.name))
+        self.assertIsNone(zram._owner("/nonexistent"))
+
+    def test_a_label_holds_the_largest_process_number(self):
+        self.assertLess(len(f"{zram.LABEL_PREFIX}{1 << 22}"), zram.LABEL_BYTES)
+
+
 class Judging(unittest.TestCase):
     def test_at_least_on_rates(self):
         bar = cases.Bar("r", "extmem", "swap", at_least=2)
@@ -116,6 +136,32 @@ class Judging(unittest.TestCase):
         bar = cases.Bar("s", "extmem", "native", at_most=1.05)
         self.assertTrue(result_of(SECONDS, native=[1.0], extmem=[1.04]).judge(bar)[1])
         self.assertFalse(result_of(SECONDS, native=[1.0], extmem=[1.06]).judge(bar)[1])
+
+    def test_at_most_so_much_more(self):
+        bar = cases.Bar("s", "extmem", "native", more=25e-9)
+        result = result_of(SECONDS, [bar], native=[100e-9], extmem=[120e-9])
+        self.assertTrue(result.judge(bar)[1])
+        self.assertIn("pass  measured +20 ns", report.case_text(result))
+        result = result_of(SECONDS, [bar], native=[100e-9], extmem=[130e-9])
+        self.assertFalse(result.judge(bar)[1])
+        result = result_of(SECONDS, [bar], native=[100e-9], extmem=[99e-9])
+        self.assertTrue(result.judge(bar)[1])
+        self.assertIn("measured -1 ns", report.case_text(result))
+
+    def test_each_side_is_compared_with_its_own_base(self):
+        result = result_of(SECONDS, native_small=[1.0], native_big=[2.0], extmem_small=[2.0],
+                           extmem_big=[2.0])
+        small, big = result.case.variants[2:]
+        small.against, big.against = "native small", "native big"
+        self.assertEqual(result.standing(small, SECONDS), 0.5)
+        self.assertEqual(result.standing(big, SECONDS), 1.0)
+
+    def test_the_base_is_not_compared_with_itself(self):
+        result = result_of(SECONDS, native=[1.0], extmem=[2.0])
+        result.case.base = "native"
+        native, extmem = result.case.variants
+        self.assertIsNone(result.standing(native, SECONDS))
+        self.assertEqual(result.standing(extmem, SECONDS), 0.5)
 
     def test_the_best_swap_setting_counts(self):
         bar = cases.Bar("s", "extmem", "swap", at_least=2)
@@ -204,6 +250,63 @@ class Running(unittest.TestCase):
         self.assertTrue(report.is_sound(result))
         self.assertIn("OOM-killed", report.case_text(result))
 
+    def test_what_does_not_fit_is_said_and_not_tried_again(self):
+        machine = Machine(native=lambda: sample(1),
+                          zram=failing(runner.DoesNotFit("does not fit: too much")))
+        result = cases.run_case(machine, self.case("native", "zram"), 3)
+        self.assertEqual([name for name, _ in machine.calls].count("zram"), 1)
+        self.assertIn("does not fit", report.case_text(result))
+        self.assertTrue(report.is_sound(result))
+        self.assertTrue(report.case_json(result)["variants"]["zram"]["does_not_fit"])
+
+    def test_zram_goes_on_with_the_next_division(self):
+        machine = runner.Runner(None, "/nonexistent", 1)
+        shares = []
+
+        def run_share(_variant, _command, _budget, share, _how):
+            shares.append(share)
+            return sample(1) if share >= 0.5 else None
+
+        machine._run_share = run_share
+        variant = runner.Variant("zram", "zram")
+        machine.run(variant, ["x"], 100)
+        machine.run(variant, ["x"], 100)
+        self.assertEqual(shares, [0.25, 0.375, 0.5, 0.5])
+        machine._run_share = lambda *_: None
+        self.assertRaises(runner.DoesNotFit, machine.run, variant, ["y"], 100)
+
+    def test_settings_hold_while_a_case_runs(self):
+        with tempfile.NamedTemporaryFile("w+") as setting:
+            setting.write("65530\n")
+            setting.flush()
+            seen = []
+
+            def look():
+                with open(setting.name, encoding="ascii") as text:
+                    seen.append(text.read())
+                return sample(1)
+
+            case = self.case("native")
+            case.settings = {setting.name: 400000}
+            cases.run_case(Machine(native=look), case, 1)
+            look()
+        self.assertEqual(seen, ["400000", "65530"])
+
+    def test_a_setting_that_cannot_be_made_is_a_reason(self):
+        case = self.case("native")
+        case.settings = {"/nonexistent/setting": 1}
+        machine = Machine(native=lambda: sample(1))
+        result = cases.run_case(machine, case, 1)
+        self.assertEqual(machine.calls, [])
+        self.assertIn("cannot be set", result.skipped["native"])
+
+    def test_input_is_made_before_the_first_run(self):
+        order = []
+        case = self.case("native")
+        case.prepare = lambda: order.append("input")
+        cases.run_case(Machine(native=lambda: order.append("run") or sample(1)), case, 1)
+        self.assertEqual(order, ["input", "run"])
+
     def test_json_of_a_result(self):
         result = result_of(SECONDS, [cases.Bar("s", "extmem", "swap", at_least=2)],
                            swap=[4.0, 6.0], extmem=[2.0])
@@ -230,6 +333,52 @@ class Processes(unittest.TestCase):
             runner.run_process(["sh", "-c", "sleep 60"], timeout_s=0.2)
 
 
+# Waits for one connection, then ends with status 0.
+SERVER = """
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+print("server")
+sys.stderr.write("server's last words")
+s.accept()
+"""
+
+
+class Clients(unittest.TestCase):
+    def setUp(self):
+        where = tempfile.TemporaryDirectory()
+        self.addCleanup(where.cleanup)
+        self.path = os.path.join(where.name, "socket")
+
+    def run_both(self, *client):
+        return runner.run_process([sys.executable, "-c", SERVER, self.path], timeout_s=60,
+                                  client=client)
+
+    def test_the_output_is_the_clients(self):
+        client = """
+import socket, sys, time
+while True:
+    try:
+        socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+        break
+    except OSError:
+        time.sleep(0.01)
+print("client")
+"""
+        result = self.run_both(sys.executable, "-c", client, self.path)
+        self.assertEqual(result.stdout, "client\n")
+        self.assertIn("server's last words", result.stderr)
+
+    def test_a_client_that_fails_ends_the_server(self):
+        with self.assertRaisesRegex(runner.RunFailed, "exit status 3: nothing there"):
+            self.run_both("sh", "-c", "echo nothing there >&2; exit 3")
+
+    def test_a_server_that_fails_is_noticed(self):
+        with self.assertRaisesRegex(runner.RunFailed, "exit status 4"):
+            runner.run_process(["sh", "-c", "exit 4"], timeout_s=60, client=["true"])
+
+
 class Generating(unittest.TestCase):
     def test_lines_have_the_size_and_repeat(self):
         one, two = io.BytesIO(), io.BytesIO()
@@ -245,6 +394,11 @@ class Generating(unittest.TestCase):
         gen.write_c(two, 5, 1)
         self.assertEqual(one.getvalue(), two.getvalue())
         self.assertIn(b"unsigned f4(", one.getvalue())
+
+
+def all_cases(**how):
+    plan = benches.Plan("/programs", "/nonexistent", **how)
+    return [(one, case) for one in benches.BENCHES for case in one.cases(plan)]
 
 
 class CommandLine(unittest.TestCase):
@@ -263,14 +417,41 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(caught.exception.code, 2, argv)
 
     def test_every_bench_has_cases_whose_bars_exist(self):
-        plan = benches.Plan("/programs", "/nonexistent", quick=True)
-        for one in benches.BENCHES:
-            for case in one.cases(plan):
-                names = {variant.name for variant in case.variants}
-                names |= {variant.kind for variant in case.variants}
-                for bar in case.bars:
-                    self.assertLessEqual({bar.ours, bar.base}, names)
-                    self.assertIn(bar.metric, {metric.name for metric in case.metrics})
+        for one, case in all_cases(quick=True):
+            names = [variant.name for variant in case.variants]
+            self.assertEqual(len(names), len(set(names)), case.label)
+            names += [variant.kind for variant in case.variants]
+            for bar in case.bars:
+                self.assertLessEqual({bar.ours, bar.base}, set(names))
+                self.assertIn(bar.metric, {metric.name for metric in case.metrics})
+            for base in {variant.against or case.base for variant in case.variants}:
+                self.assertIn(base, names, case.label)
+
+    def test_every_bench_has_a_bar_and_labels_of_its_own(self):
+        barred, labels = set(), {}
+        for one, case in all_cases(zram=True):
+            labels.setdefault(one.name, []).append(case.label)
+            if case.bars:
+                barred.add(one.name)
+        for name, those in labels.items():
+            self.assertEqual(len(those), len(set(those)), name)
+        self.assertEqual({one.name for one in benches.BENCHES} - barred, {"bfs", "gcc"})
+
+    def test_zram_takes_part_where_it_is_asked_for(self):
+        def kinds(**how):
+            return {one.name for one, case in all_cases(**how) for variant in case.variants
+                    if variant.kind == "zram"}
+
+        self.assertEqual(kinds(), set())
+        self.assertEqual(kinds(zram=True), {"seq-read", "rand-read", "hot", "pagerank"})
+
+    def test_mmapbench_has_three_modes_at_each_number_of_threads(self):
+        labels = [case.label for one, case in all_cases() if one.name == "mmapbench"]
+        for order in ("sequential", "random", "hot"):
+            for mode in ("read", "write", "update"):
+                for threads in (1, 2, 4, 8, 16):
+                    start = f"{order} {mode}, {threads} thread"
+                    self.assertEqual(sum(label.startswith(start) for label in labels), 1, start)
 
     def test_a_plot_is_well_formed_whatever_ran(self):
         results = [result_of(SECONDS, native=[0.1], swap=[9.0, 10.0], extmem=[4.0]),

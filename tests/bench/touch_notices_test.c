@@ -39,6 +39,36 @@ static void sound_memory_passes(void **state)
 	assert_int_equal(worker.errors, 0);
 }
 
+static void stale_or_foreign_compressible_page_is_noticed(void **state)
+{
+	struct touch_options compressible = options;
+
+	(void)state;
+	compressible.distinct = 100;
+	worker.o = &compressible;
+	touch_fill(&worker);
+	touch_verify(&worker);
+	assert_int_equal(worker.errors, 0);
+	memset(&memory[5 * WL_PAGE_WORDS], 0, WL_PAGE_BYTES);
+	memcpy(&memory[2 * WL_PAGE_WORDS], &memory[9 * WL_PAGE_WORDS], WL_PAGE_BYTES);
+	touch_verify(&worker);
+	assert_int_equal(worker.errors, 2 * WL_PAGE_WORDS);
+}
+
+static void update_notices_a_stale_page(void **state)
+{
+	struct touch_options updating = options;
+
+	(void)state;
+	updating.update = true;
+	worker.o = &updating;
+	touch_page(&worker, 3, true);
+	assert_int_equal(worker.errors, 0);
+	memory[3 * WL_PAGE_WORDS + TOUCH_VERSION_WORD] ^= 1;
+	touch_page(&worker, 3, true);
+	assert_int_equal(worker.errors, 1);
+}
+
 static void zero_page_is_noticed(void **state)
 {
 	(void)state;
@@ -81,6 +111,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(sound_memory_passes, setup),
+		cmocka_unit_test_setup(stale_or_foreign_compressible_page_is_noticed, setup),
+		cmocka_unit_test_setup(update_notices_a_stale_page, setup),
 		cmocka_unit_test_setup(zero_page_is_noticed, setup),
 		cmocka_unit_test_setup(stale_page_is_noticed, setup),
 		cmocka_unit_test_setup(foreign_page_is_noticed, setup),

@@ -70,14 +70,49 @@ do
 	touches --pattern $pattern --threads 3
 done
 touches --pattern hot --writes 50 --malloc
+touches --pattern rand-read --writes 60 --update --compressible 67
 touches --pattern rand-read --writes 30 --verify sample
 refused touch --pattern sideways
 refused touch --bytes 4K --threads 2
 refused touch --writes 101
+refused touch --compressible 91
 
 for operation in read write; do
 	"$programs/minorfault" --op $operation --pages 256 --threads 2 | grep -q '"errors": 0}' ||
 		fail "minorfault --op $operation"
 done
+"$programs/minorfault" --op write --pages 256 --shuffle | grep -q '"errors": 0}' ||
+	fail "minorfault --shuffle"
 refused minorfault --pages 65
+refused minorfault --pages 192 --shuffle
+
+for regions in 1 10 1000; do
+	"$programs/growth" --space 256M --pages 4096 --run 1 --regions $regions --rounds 2 |
+		grep -q '"errors": 0}' || fail "growth --regions $regions"
+done
+"$programs/growth" --space 1G --pages 4096 --run 64 | grep -q '"errors": 0}' || fail growth
+refused growth --pages 1000
+refused growth --space 1M --pages 1024
+refused growth --space 16M --pages 1024 --run 1 --regions 4096
+
+# A server that is right, and one that is not.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+if command -v redis-server >/dev/null; then
+	(cd "$work" && exec redis-server --port 0 --unixsocket "$work/right" --save "" \
+		--loglevel warning >/dev/null) &
+	"$programs/redisload" --socket "$work/right" --keys 2000 --pipeline 16 --sets 50 \
+		--warmup 0.1 --seconds 0.3 | grep -q '"errors": 0}' || fail "redisload"
+	wait $! || fail "redis-server was not told to end"
+else
+	echo "note: redis-server is not installed, its client is left out"
+fi
+python3 -B "$(dirname "$0")/wrong_redis.py" "$work/wrong" &
+if "$programs/redisload" --socket "$work/wrong" --keys 10 --value 64 --connections 1 --sets 0 \
+	--warmup 0 --seconds 0.1 >"$work/out" 2>&1; then
+	fail "redisload does not notice wrong values"
+fi
+grep -q "not what was written" "$work/out" || fail "redisload: $(cat "$work/out")"
+wait $! || true
+refused redisload
 exit $failed
