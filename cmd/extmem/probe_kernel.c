@@ -8,6 +8,7 @@
 #include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/io_uring.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -177,14 +178,26 @@ static bool has_cap(unsigned cap)
 	return (data[cap / 32].effective >> cap % 32) & 1;
 }
 
+/* The first namespace maps all users to themselves.  Without /proc nobody knows. */
+static bool in_user_namespace(void)
+{
+	char line[64];
+	unsigned long inside, outside, count;
+
+	return !em_file_read_line("/proc/self/uid_map", line, sizeof(line)) &&
+	       (sscanf(line, "%lu %lu %lu", &inside, &outside, &count) != 3 || inside || outside ||
+		count != UINT32_MAX);
+}
+
 void probe_bpf_caps(const struct em_options *o, struct probe_result *r)
 {
-	bool admin = has_cap(CAP_SYS_ADMIN);
+	bool admin = has_cap(CAP_SYS_ADMIN), inner = in_user_namespace();
 	bool b = has_cap(CAP_BPF) || admin, perfmon = has_cap(CAP_PERFMON) || admin;
 
 	(void)o;
-	probe_set(r, b && perfmon ? PROBE_AVAILABLE : PROBE_MISSING, "CAP_BPF: %s, CAP_PERFMON: %s",
-		  b ? "yes" : "no", perfmon ? "yes" : "no");
+	probe_set(r, b && perfmon && !inner ? PROBE_AVAILABLE : PROBE_MISSING,
+		  "CAP_BPF: %s, CAP_PERFMON: %s%s", b ? "yes" : "no", perfmon ? "yes" : "no",
+		  inner ? ", in a user namespace, where they do not count for this" : "");
 }
 
 void probe_btf(const struct em_options *o, struct probe_result *r)

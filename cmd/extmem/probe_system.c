@@ -235,22 +235,33 @@ void probe_thp(const struct em_options *o, struct probe_result *r)
 	probe_set(r, PROBE_INFO, "%s", end ? p + 1 : text);
 }
 
+static const char *zswap_state(void)
+{
+	char text[16];
+
+	if (em_file_read_line("/sys/module/zswap/parameters/enabled", text, sizeof(text)))
+		return "unknown";
+	return text[0] == 'Y' ? "on" : "off";
+}
+
 void probe_kernel_swap(const struct em_options *o, struct probe_result *r)
 {
 	FILE *f = fopen("/proc/swaps", "re");
 	unsigned files = 0, zram = 0;
-	char line[512], zswap[16] = "N";
+	char line[512];
 
 	(void)o;
-	while (f && fgets(line, sizeof(line), f)) {
+	if (!f) {
+		probe_set(r, PROBE_INFO, "/proc/swaps: %s, zswap %s", strerror(errno), zswap_state());
+		return;
+	}
+	while (fgets(line, sizeof(line), f)) {
 		if (line[0] != '/')
 			continue;
 		files++;
 		zram += strstr(line, "/zram") != NULL;
 	}
-	if (f)
-		fclose(f);
-	em_file_read_line("/sys/module/zswap/parameters/enabled", zswap, sizeof(zswap));
+	fclose(f);
 	probe_set(r, PROBE_INFO, "%u swap areas, %u of them zram, zswap %s", files, zram,
-		  zswap[0] == 'Y' ? "on" : "off");
+		  zswap_state());
 }

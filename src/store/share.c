@@ -95,6 +95,15 @@ static long open_memory_file(struct em_store *st)
 	return open_in_spare(st, path);
 }
 
+/* Somebody may have made another /dev/null: locks there would tell nothing. */
+static bool same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return !em_syscall2(SYS_fstat, a, &x) && !em_syscall2(SYS_fstat, b, &y) &&
+	       x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 /*
  * A fresh open file description of the lock file.  Through a descriptor of /proc or /dev rather
  * than by path, so that it works after chroot as well.
@@ -106,7 +115,13 @@ static int reopen_lock(struct em_store *st)
 	if (st->lock_dir < 0)
 		return -ENOSYS;
 	r = st->lock_base ? open_in_spare(st, "null") : open_memory_file(st);
-	return em_is_err(r) ? (int)r : em_fd_raise((int)r, st->fd_min);
+	if (em_is_err(r))
+		return (int)r;
+	if (!same_file((int)r, st->lock_fd)) {
+		em_sys_close((int)r);
+		return -ESTALE;
+	}
+	return em_fd_raise((int)r, st->fd_min);
 }
 
 /* Frees the extents of process `proc`; the caller holds the write lock of its byte. */

@@ -377,6 +377,33 @@ static void works_after_chroot(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* Locks on another file than our ancestors' would tell nothing of who is alive. */
+static void another_lock_file_is_refused(void **state)
+{
+	struct em_store *st = open_store(0);
+	char dir[] = "/tmp/extmem-test-XXXXXX";
+	int own = st->lock_dir, fd;
+
+	(void)state;
+	if (!V.no_memfd) {
+		em_store_close(st);
+		return;
+	}
+	assert_non_null(mkdtemp(dir));
+	st->lock_dir = open(dir, O_PATH | O_DIRECTORY);
+	assert_int_equal(em_store_fork_prepare(st), -ENOENT);
+	fd = openat(st->lock_dir, "null", O_RDWR | O_CREAT, 0600);
+	assert_int_equal(em_store_fork_prepare(st), -ESTALE);
+	unlinkat(st->lock_dir, "null", 0);
+	close(fd);
+	close(st->lock_dir);
+	rmdir(dir);
+	st->lock_dir = own;
+	assert_int_equal(em_store_fork_prepare(st), 0);
+	em_store_fork_parent(st, -1);
+	em_store_close(st);
+}
+
 static int group(const char *name)
 {
 	const struct CMUnitTest tests[] = {
@@ -391,6 +418,7 @@ static int group(const char *name)
 		cmocka_unit_test(dead_children_are_reclaimed),
 		cmocka_unit_test(counters_overflow),
 		cmocka_unit_test(works_after_chroot),
+		cmocka_unit_test(another_lock_file_is_refused),
 	};
 
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
