@@ -24,19 +24,24 @@ class Metric:
 @dataclasses.dataclass
 class Bar:
     """`ours` against `base`: at_least times as fast, at_most times as much (time or memory),
-    or at most `more` of the unit above it."""
+    or at most `more` of the unit above it.  With `like`, two sides as well, at_most is not one
+    but what those two have between them."""
     metric: str
     ours: str
     base: str
     at_least: float = None
     at_most: float = None
     more: float = None
+    like: tuple = None
 
     def text(self):
         if self.at_least is not None:
             return f"{self.ours} ≥ {self.at_least:g} × {self.base}"
         if self.more is not None:
             return f"{self.ours} ≤ {self.base} + {units.format_time(self.more)}"
+        if self.like:
+            return (f"{self.ours} : {self.base} ≤ {self.at_most:g} × "
+                    f"{self.like[0]} : {self.like[1]}")
         return f"{self.ours} ≤ {self.at_most:g} × that of {self.base}"
 
     def figure_text(self, measured):
@@ -117,6 +122,11 @@ class CaseResult:
         if bar.at_least is not None:
             return ratio, ratio >= bar.at_least
         slower = 1 / ratio if ratio else float("inf")
+        if bar.like:
+            likewise = self.ratio(*bar.like, metric)
+            if likewise is None:
+                return None, None
+            slower *= likewise
         return slower, slower <= bar.at_most
 
     def same_output(self):

@@ -36,9 +36,31 @@ def _minor_case(plan, operation, threads):
                 base="native")
 
 
+def _scaling_case(plan, numbers=(1, 8, 32)):
+    """The same number of pages by more threads; each has a mapping of its own."""
+    pages = 16384 if plan.quick else 65536
+    stride = 16
+    sides = []
+    for kind in ("native", "extmem"):
+        for threads in numbers:
+            loop = [plan.program("minorfault"), "--op", "write", "--stride", stride,
+                    "--threads", threads, "--pages", pages // threads]
+            sides.append(Variant(f"{kind}, {threads_text(threads)}", kind, loop,
+                                 against=f"native, {threads_text(threads)}"))
+
+    def bar(threads):
+        pairs = [(f"{kind}, {threads_text(threads)}", f"{kind}, {threads_text(1)}")
+                 for kind in ("extmem", "native")]
+        return Bar("fault", *pairs[0], at_most=1.0, like=pairs[1])
+
+    return Case("first write, more and more threads", [], sides, [FAULT],
+                [bar(threads) for threads in numbers[1:]], 2 * pages * stride * 4096,
+                base="native")
+
+
 def minor(plan):
     return [_minor_case(plan, "read", 1), _minor_case(plan, "write", 1),
-            _minor_case(plan, "read", 2)]
+            _minor_case(plan, "read", 2), _scaling_case(plan)]
 
 
 # --- system calls without managed memory --------------------------------------------

@@ -92,9 +92,11 @@ def mmapbench(plan):
     """The bar is for updates; what only reads or only writes is there to compare."""
     modes = {"read": (["--writes", 0], None), "write": (["--writes", 100], None),
              "update": (["--writes", 100, "--update"], 1.2)}
-    orders = {"sequential": "seq-read", "random": "rand-read", "hot": "hot"}
+    orders = {"sequential": ("seq-read", (3, 5)), "random": ("rand-read", (0, 3)),
+              "hot": ("hot", (0, 3))}
     return [dataclasses.replace(case, label=case.label.replace(pattern, order, 1))
-            for mode, (extra, at_least) in modes.items() for order, pattern in orders.items()
-            for case in _touch_cases(plan, pattern, (0, 3),
+            for mode, (extra, at_least) in modes.items()
+            for order, (pattern, preferred) in orders.items()
+            for case in _touch_cases(plan, pattern, preferred,
                                      dict.fromkeys((1, 2, 4, 8, 16), at_least), extra,
                                      f" {mode}")]

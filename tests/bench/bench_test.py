@@ -148,6 +148,18 @@ class Judging(unittest.TestCase):
         self.assertTrue(result.judge(bar)[1])
         self.assertIn("measured -1 ns", report.case_text(result))
 
+    def test_growth_is_held_against_the_growth_of_others(self):
+        bar = cases.Bar("s", "extmem 8", "extmem 1", at_most=1.0, like=("native 8", "native 1"))
+        result = result_of(SECONDS, native_1=[1.0], native_8=[2.0], extmem_1=[3.0],
+                           extmem_8=[5.0])
+        measured, passed = result.judge(bar)
+        self.assertAlmostEqual(measured, 5 / 3 / 2)
+        self.assertTrue(passed)
+        result.samples["native 8"] = [sample(1.5)]
+        self.assertFalse(result.judge(bar)[1])
+        del result.samples["native 8"]
+        self.assertEqual(result.judge(bar), (None, None))
+
     def test_each_side_is_compared_with_its_own_base(self):
         result = result_of(SECONDS, native_small=[1.0], native_big=[2.0], extmem_small=[2.0],
                            extmem_big=[2.0])
@@ -422,7 +434,7 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(len(names), len(set(names)), case.label)
             names += [variant.kind for variant in case.variants]
             for bar in case.bars:
-                self.assertLessEqual({bar.ours, bar.base}, set(names))
+                self.assertLessEqual({bar.ours, bar.base, *(bar.like or ())}, set(names))
                 self.assertIn(bar.metric, {metric.name for metric in case.metrics})
             for base in {variant.against or case.base for variant in case.variants}:
                 self.assertIn(base, names, case.label)
