@@ -153,6 +153,29 @@ ordinary_user() {
 	user=
 }
 
+# Reads that fail at random, and writes: never wrong memory.
+lossy_cell() { # name rate args...
+	local name=$1 rate=$2 seed=${SEED:-$((RANDOM * 32768 + RANDOM))} when="when=$work/switch"
+	shift 2
+	export LOSSY_SWITCH=$work/switch
+	export EXTMEM_INJECT="read:eio,rate=$rate,seed=$seed,$when;write:eio,rate=50,$when"
+	cell "lossy $name, seed $seed" $((seconds * 4 + 60)) \
+		"$tests/lossy" --seed "$seed" --seconds "$seconds" "$@"
+	unset LOSSY_SWITCH EXTMEM_INJECT
+}
+
+lossy() {
+	opts="--dram 2M"
+	for mask in "" uring wp; do
+		lossy_cell "without ${mask:-nothing}" 400
+	done
+	mask=
+	opts="--dram 1M --prefetch none"
+	lossy_cell "most reads fail" 800
+	opts="--dram 2M --delivery thread"
+	lossy_cell "handler threads" 400 --sticky
+}
+
 small_cell() { # delivery
 	opts="--dram 1M --delivery $1"
 	each "mm_semantics $1 without ${mask:-nothing}" "$tests/mm_semantics"
@@ -182,6 +205,7 @@ while [ "$rounds" -gt 0 ] && [ $bad = 0 ]; do
 	older_kernels
 	shapes
 	ordinary_user
+	lossy
 	rounds=$((rounds - 1))
 done
 echo "1..$n"
