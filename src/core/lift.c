@@ -54,7 +54,8 @@ void em_lift_victims(struct em_batch *b)
 
 		if (v->kind != V_DIRTY)
 			continue;
-		em_word_release(v->wp, EM_LIFTING, EM_SLOT_NONE, 0, 0);
+		/* What fork and mremap suspect is never so: nothing is write-protected here. */
+		em_word_release(v->wp, EM_LIFTING, EM_SLOT_NONE, EM_W_MAYBE_WP, 0);
 		if (have && lift_one(b, i)) {
 			v->kind = V_LIFTED;
 			continue;
