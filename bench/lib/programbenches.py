@@ -100,7 +100,7 @@ def _sort_case(plan, label, *args, **more):
 
 
 def sort(plan):
-    return [_sort_case(plan, ", half the memory", plan.three_sides((3,)), [WALL],
+    return [_sort_case(plan, ", half the memory", plan.three_sides((3, 0)), [WALL],
                        [Bar("whole process", "extmem", "swap", at_least=1.5)],
                        lambda native: share_of_rss(native, 50))]
 
