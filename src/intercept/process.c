@@ -224,6 +224,8 @@ int em_special_process(struct em_regs *r)
 		if (is_own_process() && em_sys_gettid() == em_engine.pid)
 			em_stats_write_file(false); /* the main thread may be the last */
 		if (is_own_process())
+			em_robust_leave(r);
+		if (is_own_process())
 			em_control_thread_leaves((int)r->arg[0]);
 		leave();
 		return EM_HOOK_RAW;

@@ -174,3 +174,53 @@ void test_spawn_under_pressure(void)
 		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 	}
 }
+
+/* ---- robust mutexes ---------------------------------------------------------------------------- */
+
+enum { MUTEXES = 50, MUTEX_BYTES = 4 << 20 };
+static volatile int owned;
+
+static pthread_mutex_t *mutex_at(char *base, size_t i)
+{
+	return (pthread_mutex_t *)(base + i * (MUTEX_BYTES / MUTEXES / 64 * 64));
+}
+
+static void *own_and_end(void *base)
+{
+	for (size_t i = 0; i < MUTEXES; i++)
+		CHECK(pthread_mutex_lock(mutex_at(base, i)) == 0);
+	owned = 1;
+	usleep(100000);
+	madvise(base, MUTEX_BYTES, MADV_PAGEOUT);
+	return NULL;
+}
+
+static void *wait_for_one(void *mutex)
+{
+	CHECK(pthread_mutex_lock(mutex) == EOWNERDEAD);
+	CHECK(pthread_mutex_consistent(mutex) == 0 && pthread_mutex_unlock(mutex) == 0);
+	return NULL;
+}
+
+/* The kernel looks for them when their owner ends, and does not say that it has not found them. */
+void test_robust_mutexes_that_are_evicted(void)
+{
+	char *base = races_map(MUTEX_BYTES);
+	pthread_mutexattr_t attr;
+	pthread_t owner, waiter;
+
+	CHECK(pthread_mutexattr_init(&attr) == 0);
+	CHECK(pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST) == 0);
+	for (size_t i = 0; i < MUTEXES; i++) {
+		CHECK(pthread_mutexattr_setprotocol(&attr, i % 5 ? PTHREAD_PRIO_NONE
+								 : PTHREAD_PRIO_INHERIT) == 0);
+		CHECK(pthread_mutex_init(mutex_at(base, i), &attr) == 0);
+	}
+	CHECK(pthread_create(&owner, NULL, own_and_end, base) == 0);
+	while (!owned)
+		usleep(1000);
+	CHECK(pthread_create(&waiter, NULL, wait_for_one, mutex_at(base, 7)) == 0);
+	CHECK(pthread_join(waiter, NULL) == 0 && pthread_join(owner, NULL) == 0);
+	for (size_t i = 0; i < MUTEXES; i++)
+		CHECK(pthread_mutex_lock(mutex_at(base, i)) == (i == 7 ? 0 : EOWNERDEAD));
+}

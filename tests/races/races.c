@@ -25,6 +25,7 @@ static const struct {
 	{ "thread_churn_and_fork", test_thread_churn_and_fork },
 	{ "spawn_under_pressure", test_spawn_under_pressure },
 	{ "calls_on_an_evicted_stack", test_calls_on_an_evicted_stack },
+	{ "robust_mutexes_that_are_evicted", test_robust_mutexes_that_are_evicted },
 };
 
 #define NTESTS (sizeof(tests) / sizeof(tests[0]))

@@ -36,5 +36,6 @@ void test_jump_out_of_handlers(void);
 void test_thread_churn_and_fork(void);
 void test_spawn_under_pressure(void);
 void test_calls_on_an_evicted_stack(void);
+void test_robust_mutexes_that_are_evicted(void);
 
 #endif
