@@ -209,47 +209,17 @@ long em_range_madvise(uintptr_t addr, size_t len, int advice)
 
 /* ---- process_madvise --------------------------------------------------------------- */
 
-/* Our id in the namespace that /proc was mounted in, which need not be ours. */
-static uint64_t pid_in_proc(void)
+/*
+ * Is the descriptor (or the special value) of somebody who has our memory?  Only then the kernel lets a page
+ * be discarded (6.13).  An older one refuses that for all, and what else it does changes no content.
+ */
+static bool has_our_memory(int pidfd)
 {
-	char text[16];
-	long n = em_syscall3(SYS_readlink, "/proc/self", text, sizeof(text));
-	uint64_t pid = 0;
+	static char scratch[EM_PAGE_SIZE] __attribute__((aligned(EM_PAGE_SIZE)));
+	struct iovec iov = { scratch, sizeof(scratch) };
 
-	for (long i = 0; i < n; i++)
-		pid = pid * 10 + (uint64_t)(text[i] - '0');
-	return pid;
-}
-
-/* Is the descriptor (or the special value) this process?  From its fdinfo, "Pid:\t<n>\n". */
-static bool is_self(int pidfd)
-{
-	char path[40] = "/proc/self/fdinfo/", buf[512];
-	uint64_t pid = 0;
-	size_t n = 18;
-	long fd, got;
-
-	if (pidfd == -10000 || pidfd == -10001 || pidfd == -10002)
-		return true; /* PIDFD_SELF_*, 6.14 */
-	if (pidfd < 0)
-		return false;
-	for (int div = 1000000000; div; div /= 10)
-		if (pidfd >= div || div == 1)
-			path[n++] = (char)('0' + pidfd / div % 10);
-	path[n] = 0;
-	fd = em_syscall4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	got = em_syscall3(SYS_read, fd, buf, sizeof(buf));
-	em_sys_close((int)fd);
-	for (long i = 0; i + 5 < got; i++) {
-		if (buf[i] != 'P' || buf[i + 1] != 'i' || buf[i + 2] != 'd' || buf[i + 3] != ':')
-			continue;
-		for (i += 5; i < got && buf[i] >= '0' && buf[i] <= '9'; i++)
-			pid = pid * 10 + (uint64_t)(buf[i] - '0');
-		return pid == pid_in_proc();
-	}
-	return false;
+	return em_syscall5(SYS_process_madvise, pidfd, &iov, 1, MADV_DONTNEED, 0) ==
+	       (long)sizeof(scratch);
 }
 
 /* On ourselves it is madvise range by range; on others the kernel's business. */
@@ -258,7 +228,7 @@ long em_range_process_madvise(const long *arg)
 	const struct iovec *v = (const struct iovec *)arg[1];
 	long done = 0, ret;
 
-	if (!v || arg[2] <= 0 || arg[2] > 1024 || arg[4] || !is_self((int)arg[0]))
+	if (!v || arg[2] <= 0 || arg[2] > 1024 || arg[4] || !has_our_memory((int)arg[0]))
 		return em_syscall5(SYS_process_madvise, arg[0], arg[1], arg[2], arg[3], arg[4]);
 	for (long i = 0; i < arg[2]; i++) {
 		if (em_space_may_manage((uintptr_t)v[i].iov_base, v[i].iov_len))

@@ -10,10 +10,12 @@
  *   tsync=NUMBER   the same in all threads
  *   kill=NUMBER    the same, and whoever makes it is killed
  *   strict         seccomp's strict mode, and nothing but a look at the memory
+ *   discard        gives memory back by process_madvise, through descriptors of process and thread
  *   generated      a thread that has made no call since traps were turned on reads by code of its own
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -29,6 +31,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -254,8 +257,52 @@ static void generated(void)
 	fill(0, 1, 0);
 }
 
+/* The second half becomes zeros, unless the kernel refuses that (before 6.13). */
+static void discard_by(unsigned flags)
+{
+	struct iovec iov = {memory + WORDS / 2, BYTES / 2};
+	int fd = (int)syscall(SYS_pidfd_open, flags ? gettid() : getpid(), flags);
+
+	if (fd < 0 && flags)
+		return; /* before 6.9 */
+	CHECK(fd >= 0);
+	if (syscall(SYS_process_madvise, fd, &iov, 1, MADV_DONTNEED, 0) == (long)iov.iov_len)
+		for (uint64_t i = WORDS / 2; i < WORDS; i++)
+			CHECK(!memory[i]);
+	close(fd);
+	fill(0, 1, 0);
+}
+
+/* Another process's descriptor must not discard ours. */
+static void discard_elsewhere(void)
+{
+	struct iovec iov = {memory, BYTES};
+	pid_t pid = fork();
+	int fd;
+
+	CHECK(pid >= 0);
+	if (!pid) {
+		pause();
+		_exit(0);
+	}
+	fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	CHECK(fd >= 0);
+	CHECK(syscall(SYS_process_madvise, fd, &iov, 1, MADV_DONTNEED, 0) < 0);
+	check(0);
+	kill(pid, SIGKILL);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+	close(fd);
+}
+
+static void discard(void)
+{
+	discard_by(0);
+	discard_by(O_EXCL); /* PIDFD_THREAD */
+	discard_elsewhere();
+}
+
 struct how {
-	int nofork, spawns, leaves, strict, generated;
+	int nofork, spawns, leaves, strict, generated, discards;
 	const char *filter;
 };
 
@@ -269,6 +316,7 @@ static struct how parse(int argc, char **argv)
 		how.leaves |= !strcmp(argv[i], "leave");
 		how.strict |= !strcmp(argv[i], "strict");
 		how.generated |= !strcmp(argv[i], "generated");
+		how.discards |= !strcmp(argv[i], "discard");
 		if (strchr(argv[i], '='))
 			how.filter = argv[i];
 	}
@@ -286,6 +334,8 @@ int main(int argc, char **argv)
 		strict();
 	if (how.generated)
 		generated();
+	if (how.discards)
+		discard();
 	use_filter(how.filter);
 	check(0);
 	through_kernel();

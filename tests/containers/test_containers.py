@@ -240,7 +240,7 @@ def test_proc_of_another_pid_namespace():
     pre = ['unshare', '-Upf', '--map-root-user'] if not ROOT else ['unshare', '-pf']
     if call([*pre, 'true']).returncode:
         raise Skip('namespaces are not allowed')
-    right(pre, 'generated')
+    right(pre, 'generated', 'discard')
     tells(pre, {})
 
 
@@ -269,7 +269,7 @@ def test_without_proc_and_with_few_devices(who):
         pre = [*who, 'unshare', '-Ur', *bare_root()]
     else:
         pre = bare_root()
-    right(pre)
+    right(pre, 'discard')
     python_agrees(pre)
     items, works = truth(pre)
     assert works
