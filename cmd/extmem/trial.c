@@ -78,7 +78,14 @@ static int run(int argc, char **argv)
 	return is_right(p) ? TRIAL_GOOD : TRIAL_WRONG;
 }
 
-const struct command cmd_trial = {.name = "trial", .run = run};
+const struct command cmd_trial = {
+	.name = "trial",
+	.summary = "",
+	.help = "usage: extmem run [OPTIONS] -- extmem trial\n\n"
+		"Exits with 0 if 8 MiB of memory hold what was written to them. `extmem doctor`\n"
+		"does this with a budget of 1 MiB.\n",
+	.run = run,
+};
 
 /* ---- outside ---------------------------------------------------------------------------- */
 

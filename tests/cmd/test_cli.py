@@ -89,7 +89,7 @@ class Case(unittest.TestCase):
 class Global(Case):
     def test_help_and_version(self):
         for args in (['help'], ['--help'], ['-h'], ['help', 'run'], ['help', 'doctor'],
-                     ['run', '--help'], ['doctor', '-h'], ['help', 'help']):
+                     ['run', '--help'], ['doctor', '-h'], ['help', 'help'], ['help', 'trial']):
             self.assertIn('usage: extmem', self.runs(*args))
         self.assertEqual(self.runs('version'), self.runs('--version'))
 
