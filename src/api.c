@@ -32,6 +32,7 @@ EXPORT int extmem_start(char *err, size_t err_len)
 	em_options_init(&o);
 	if (em_options_from_env(&o, err, err_len))
 		return -EINVAL;
+	em_sandbox_adapt(&o);
 	if (!o.stats_pid)
 		o.stats_pid = getpid();
 	return em_engine_start(&o, err, err_len);

@@ -298,6 +298,7 @@ static const struct {
 	{"process_madvise", EM_FEAT_PROCESS_MADVISE},
 	{"uring", EM_FEAT_URING},
 	{"memfd", EM_FEAT_MEMFD},
+	{"control", EM_FEAT_CONTROL},
 };
 #define NFEATURES (sizeof(features) / sizeof(features[0]))
 
@@ -317,7 +318,7 @@ static int set_mask(struct em_options *o, const char *value, char *why)
 			return em_options_fail(
 				why, REASON_LEN,
 				"feature \"%s\" is not known or cannot be masked; give "
-				"wp, move, process_madvise, uring, memfd",
+				"wp, move, process_madvise, uring, memfd, control",
 				item);
 		mask |= features[i].bit;
 	}

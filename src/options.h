@@ -24,6 +24,7 @@ enum em_feature {
 	EM_FEAT_PROCESS_MADVISE = 1u << 2, /* "process_madvise": on self with MADV_DONTNEED, 6.13 */
 	EM_FEAT_URING = 1u << 3,	   /* "uring": io_uring usable */
 	EM_FEAT_MEMFD = 1u << 5,	   /* "memfd": memfd_create, 3.17 */
+	EM_FEAT_CONTROL = 1u << 6,	   /* "control": the control socket; needs close_range, 5.9 */
 	EM_FEAT_SIGBUS = 1u << 4,	   /* UFFD_FEATURE_SIGBUS, 4.14 (not maskable) */
 };
 
@@ -92,5 +93,9 @@ int em_options_check(const struct em_options *o, char *err, size_t err_len);
    stops them again, so that bad arguments are found before the program runs.  For
    `extmem run` only: a process that pages must start them once.  0 or -EINVAL with a line. */
 int em_options_try_plugins(const struct em_options *o, char *err, size_t err_len);
+
+/* Where a seccomp filter kills whoever makes a call that is not indispensable, changes the options so that
+   the engine does not make it. */
+void em_sandbox_adapt(struct em_options *o);
 
 #endif

@@ -68,6 +68,7 @@ __attribute__((constructor)) static void preload_start(void)
 	em_options_init(&o);
 	if (em_options_from_env(&o, err, sizeof(err)))
 		fail(err);
+	em_sandbox_adapt(&o);
 	if (o.stats_path[0] && !o.stats_pid) {
 		o.stats_pid = getpid();
 		snprintf(err, sizeof(err), "%ld", o.stats_pid);

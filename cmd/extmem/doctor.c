@@ -229,7 +229,7 @@ static int run(int argc, char **argv)
 	if (!bad_env)
 		bad_env = em_options_absolute(&o, err, sizeof(err)) != 0;
 	if (!bad_env)
-		probe_avoid(&o);
+		em_sandbox_adapt(&o);
 	if (rep.json)
 		printf("{\n  \"items\": [");
 	examine(&rep, &o, bad_env ? err : NULL);

@@ -3,12 +3,10 @@
 #include "probe.h"
 
 #include <errno.h>
-#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -212,7 +210,6 @@ void probe_set(struct probe_result *r, enum probe_status status, const char *fmt
 	va_list ap;
 
 	r->status = status;
-	r->killed = false;
 	va_start(ap, fmt);
 	vsnprintf(r->detail, sizeof(r->detail), fmt, ap);
 	va_end(ap);
@@ -292,11 +289,9 @@ static void run_child(const struct probe *p, const struct em_options *o, struct 
 		/* With SIGCHLD ignored this fails once the child is gone: good enough. */
 		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 			;
-	if (pid > 0 && WIFSIGNALED(status)) {
+	if (pid > 0 && WIFSIGNALED(status))
 		probe_set(r, PROBE_MISSING, "killed by %s%s", strsignal(WTERMSIG(status)),
 			  WTERMSIG(status) == SIGSYS ? " (a seccomp filter)" : "");
-		r->killed = WTERMSIG(status) == SIGSYS;
-	}
 	*out = *r;
 	munmap(r, sizeof(*r));
 }
@@ -307,36 +302,6 @@ void probe_run(const struct probe *p, const struct em_options *o, struct probe_r
 		run_child(p, o, r);
 	else
 		p->run(o, r);
-}
-
-/* Without a filter nothing is tried: it would take longer than all else. */
-void probe_avoid(struct em_options *o)
-{
-	static const struct {
-		probe_fn *run;
-		uint32_t feature;
-	} optional[] = {
-		{probe_process_madvise, EM_FEAT_PROCESS_MADVISE},
-		{probe_uring, EM_FEAT_URING},
-		{probe_memfd, EM_FEAT_MEMFD},
-		{probe_dispatch, 0},
-	};
-
-	if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER)
-		return;
-	for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++) {
-		const struct probe p = {.child = true, .run = optional[i].run};
-		struct probe_result r;
-
-		if (optional[i].feature & o->feature_mask)
-			continue;
-		probe_run(&p, o, &r);
-		if (!r.killed)
-			continue;
-		o->feature_mask |= optional[i].feature;
-		if (!optional[i].feature && o->syscalls == EM_SYSCALLS_AUTO)
-			o->syscalls = EM_SYSCALLS_PATCH;
-	}
 }
 
 bool probe_is_required(const struct probe *p, const struct em_options *o)

@@ -24,7 +24,6 @@ enum probe_status {
 struct probe_result {
 	enum probe_status status;
 	char detail[480];
-	bool killed; /* a filter kills whoever tries */
 };
 
 enum probe_need {
@@ -57,9 +56,6 @@ bool probe_is_required(const struct probe *p, const struct em_options *o);
 
 /* What the kernel must allow for `run` with these options.  0 or -errno with a line. */
 int probe_required(const struct em_options *o, char *err, size_t err_len);
-
-/* Where a filter kills whoever makes an optional call, the options are changed so that it is not made. */
-void probe_avoid(struct em_options *o);
 
 /* Sets status and detail. */
 void probe_set(struct probe_result *r, enum probe_status status, const char *fmt, ...)

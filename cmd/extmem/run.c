@@ -140,7 +140,7 @@ static int run(int argc, char **argv)
 	if (rc)
 		return rc - 1;
 	argv += optind;
-	probe_avoid(&o);
+	em_sandbox_adapt(&o);
 	if (em_options_absolute(&o, err, sizeof(err)) || em_options_check(&o, err, sizeof(err)) ||
 	    program_find(argv[0], &program, err, sizeof(err)) ||
 	    library_find(library, sizeof(library), err, sizeof(err)) ||

@@ -173,7 +173,8 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 	}
 	if (ret)
 		em_trap_want("code cannot be changed here");
-	start_control(o->verbose);
+	if (!(o->feature_mask & EM_FEAT_CONTROL))
+		start_control(o->verbose);
 	if (o->verbose)
 		fprintf(stderr,
 			"extmem: budget %llu bytes, %u objects, %u of %u system-call sites patched\n",

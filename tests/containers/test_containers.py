@@ -60,10 +60,10 @@ def call(argv, env=None, timeout=60):
                           env={**clean, **(env or {})})
 
 
-def run(pre, *words, options=(), swap=SWAP, dram='2M', env=None):
+def run(pre, *words, options=(), swap=SWAP, dram='2M', env=None, program=PROG_IN):
     swap = ['--swap', swap] if swap else []
     dram = ['--dram', dram] if dram else []
-    return call([*pre, X, 'run', *dram, *swap, '--stats', '-', *options, '--', PROG_IN, *words], env)
+    return call([*pre, X, 'run', *dram, *swap, '--stats', '-', *options, '--', program, *words], env)
 
 
 def right(pre, *words, **how):
@@ -391,8 +391,13 @@ def test_clone3_and_personality_unknown():
 
 def test_filter_that_kills():
     """What the engine could do without is not even tried."""
-    pre = jail('io_uring=kill', 'process_madvise=kill', 'memfd_create=kill', 'dispatch=kill', who=NOBODY)
+    rules = ('io_uring=kill', 'process_madvise=kill', 'memfd_create=kill', 'dispatch=kill',
+             'close_range=kill', 'pidfd_open=kill')
+    pre = jail(*rules, who=NOBODY)
     right(pre, 'spawn')
+    # Nor where the filter comes between the command and the program.
+    p = run(NOBODY, *rules, '--', PROG_IN, program=JAIL_IN)
+    assert p.returncode == 0 and p.stdout == 'right\n', p
     tells(pre, {'io_uring': 'missing', 'process_madvise': 'missing', 'memfd': 'missing',
                 'dispatch': 'missing'}, base=NOBODY, ask=doctor)
     pre = jail('userfaultfd=kill', who=NOBODY)
