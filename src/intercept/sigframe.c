@@ -217,8 +217,8 @@ static bool between(greg_t rip, const char *from, const char *end)
 	return rip >= (greg_t)from && rip < (greg_t)end;
 }
 
-/* A transfer of which a part is done returns that part: the kernel would not have restarted it.  One of which
-   nothing is done starts as if there had been no signal. */
+/* A transfer of which a part is done returns that part: the kernel would not have restarted it.  One
+   of which nothing is done starts as if there had been no signal. */
 static void stop_transfer(const struct em_sigdelivery *d)
 {
 	greg_t *g = d->uc->uc_mcontext.gregs;

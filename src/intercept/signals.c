@@ -303,8 +303,8 @@ static void say_last_words(const struct em_thread *t)
 		em_stats_write_dying();
 }
 
-/* The kernel shall do it, once the program's own registers are back: so a core shows the program.  A fault
-   that is ours comes again by itself; anything else has to be sent again, and the call that was
+/* The kernel shall do it, once the program's own registers are back: so a core shows the program.  A
+   fault that is ours comes again by itself; anything else has to be sent again, and the call that was
    refused with SIGSYS is not repeated. */
 static void default_action(const struct em_thread *t, int n, siginfo_t *si)
 {

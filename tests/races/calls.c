@@ -17,7 +17,7 @@ extern char **environ;
 /* The kernel discards up to the locked mapping, then refuses. */
 void test_partial_discard(void)
 {
-	char *p = races_map(4 * MIB);
+	char *p = tap_map(4 * MIB);
 
 	for (size_t i = 0; i < 4 * MIB; i += PAGE)
 		p[i] = 1;
@@ -36,7 +36,7 @@ void test_partial_discard(void)
 /* A full pipe is read in one go, and no more is asked of it. */
 void test_stream_read(void)
 {
-	char *p = races_map(4 * MIB);
+	char *p = tap_map(4 * MIB);
 	int fd[2];
 	int got;
 
@@ -61,7 +61,7 @@ static void *idle_reader(void *arg)
 
 void test_all_held_and_fork(void)
 {
-	char *p = races_map(8 * MIB), *q = races_map(MIB);
+	char *p = tap_map(8 * MIB), *q = tap_map(MIB);
 	pthread_t t[6];
 	int status;
 	pid_t pid;
@@ -108,7 +108,7 @@ static void *churn(void *arg)
 /* Threads come and go while others fork; the children make threads too. */
 void test_thread_churn_and_fork(void)
 {
-	char *p = races_map(6 * MIB);
+	char *p = tap_map(6 * MIB);
 	pthread_t t[2];
 
 	churning = true;
@@ -154,7 +154,7 @@ static void vfork_touches(char *p, size_t bytes)
 
 void test_spawn_under_pressure(void)
 {
-	char *p = races_map(8 * MIB), *args;
+	char *p = tap_map(8 * MIB), *args;
 	char *argv[4] = { NULL, NULL, NULL, NULL };
 	int status;
 	pid_t pid;
@@ -205,7 +205,7 @@ static void *wait_for_one(void *mutex)
 /* The kernel looks for them when their owner ends, and does not say that it has not found them. */
 void test_robust_mutexes_that_are_evicted(void)
 {
-	char *base = races_map(MUTEX_BYTES);
+	char *base = tap_map(MUTEX_BYTES);
 	pthread_mutexattr_t attr;
 	pthread_t owner, waiter;
 

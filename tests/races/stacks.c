@@ -54,7 +54,7 @@ static void *restarted_read(void *arg)
 void test_restart_on_alternate_stack(void)
 {
 	struct sigaction sa = { .sa_handler = on_usr1, .sa_flags = SA_ONSTACK | SA_RESTART };
-	char *low = races_map(16 * MIB), *stack = low, *data = races_map(MIB);
+	char *low = tap_map(16 * MIB), *stack = low, *data = tap_map(MIB);
 	struct reader r = { .buf = data, .alt = low + 2 * MIB };
 	pthread_attr_t attr;
 	pthread_t t;
@@ -127,9 +127,9 @@ static void fiber_main(int me)
 
 void test_fibers_on_managed_stacks(void)
 {
-	char *stacks = races_map(FIBERS * FIBER_STACK);
+	char *stacks = tap_map(FIBERS * FIBER_STACK);
 
-	fiber_data = races_map(FIBERS * 2 * PAGE);
+	fiber_data = tap_map(FIBERS * 2 * PAGE);
 	for (int i = 0; i < FIBERS; i++) {
 		CHECK(getcontext(&fiber[i]) == 0);
 		fiber[i].uc_stack.ss_sp = stacks + (size_t)i * FIBER_STACK;
@@ -161,7 +161,7 @@ static void *short_life(void *arg)
 void test_threads_on_managed_stacks(void)
 {
 	const size_t size = 256 * 1024;
-	char *stacks = races_map(8 * size);
+	char *stacks = tap_map(8 * size);
 
 	pressure_start(6 * MIB);
 	for (int round = 0; round < 20; round++) {
@@ -185,7 +185,7 @@ void test_threads_on_managed_stacks(void)
 /* A managed alternate stack must be good for upcalls in a forked child too. */
 void test_alternate_stack_after_fork(void)
 {
-	char *mem = races_map(2 * MIB);
+	char *mem = tap_map(2 * MIB);
 	stack_t ss = { .ss_sp = mem + MIB, .ss_size = 65536 };
 	int status;
 	pid_t pid;
@@ -237,7 +237,7 @@ void test_jump_out_of_handlers(void)
 {
 	struct sigaction sa = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
 	struct itimerval it = { { 0, 300 }, { 0, 300 } }, off = { { 0, 0 }, { 0, 0 } };
-	char *data = races_map(6 * MIB);
+	char *data = tap_map(6 * MIB);
 	volatile int jumps = 0;
 	int p[2];
 
@@ -321,10 +321,10 @@ static void calling(void)
 
 void test_calls_on_an_evicted_stack(void)
 {
-	char *stack = races_map(MIB);
+	char *stack = tap_map(MIB);
 	pthread_t t;
 
-	call_data = races_map(MIB);
+	call_data = tap_map(MIB);
 	CHECK(getcontext(&fiber[0]) == 0);
 	fiber[0].uc_stack.ss_sp = stack;
 	fiber[0].uc_stack.ss_size = FIBER_STACK;

@@ -56,7 +56,7 @@ void test_genuine_sigbus(void)
 
 void test_genuine_sigsegv(void)
 {
-	char *p = test_map(MIB);
+	char *p = tap_map(MIB);
 
 	p[PAGE] = 1;
 	CHECK(munmap(p, MIB) == 0);
@@ -71,7 +71,7 @@ void test_genuine_sigsegv(void)
 
 void test_sigsegv_at_protected_memory(void)
 {
-	char *p = test_map(MIB);
+	char *p = tap_map(MIB);
 
 	memset(p, 3, MIB);
 	test_evict(p, MIB);
@@ -103,7 +103,7 @@ void test_fault_in_a_handler(void)
 {
 	static const int signos[] = { SIGUSR1, SIGSEGV, SIGBUS, SIGTRAP, SIGALRM };
 
-	managed = test_map(MIB);
+	managed = tap_map(MIB);
 	for (int i = 0; i < 5; i++) {
 		test_handler(signos[i], 0, go_round);
 		CHECK(raise(signos[i]) == 0 && calls == i + 1);
@@ -121,7 +121,7 @@ static void fault_again(int signo, siginfo_t *si, void *uc)
 
 static void nested_sigbus(void)
 {
-	managed = test_map(MIB);
+	managed = tap_map(MIB);
 	test_handler(SIGBUS, 0, fault_again);
 	*(volatile char *)test_truncated_file() = 1;
 }
@@ -148,7 +148,7 @@ void test_nodefer_sigbus_nests(void)
 {
 	char *p = test_truncated_file();
 
-	managed = test_map(MIB);
+	managed = tap_map(MIB);
 	test_handler(SIGBUS, SA_NODEFER, nest);
 	touch(p, true);
 	CHECK(depth == 4 && managed[3 * PAGE] == 1);
@@ -184,7 +184,7 @@ static void dump(int signo, siginfo_t *si, void *ucv)
 
 static void crash(void)
 {
-	managed = test_map(MIB);
+	managed = tap_map(MIB);
 	memset(managed, 1, MIB);
 	test_evict(managed, MIB);
 	test_handler(crash_signo, SA_ONSTACK, dump);
@@ -219,7 +219,7 @@ void test_crash_handler_dumps_and_dies(void)
 
 static void crash_on_fiber(void)
 {
-	char *stack = test_map(MIB);
+	char *stack = tap_map(MIB);
 
 	test_on_stack(stack, MIB, crash);
 }
@@ -252,7 +252,7 @@ static void read_everything(int signo, siginfo_t *si, void *uc)
 /* What garbage collectors and check-pointers do: write faults on protected managed memory. */
 void test_sigsegv_upcall_in_handler(void)
 {
-	managed = test_map(MIB);
+	managed = tap_map(MIB);
 	for (size_t i = 0; i < MIB; i += PAGE)
 		managed[i] = 1;
 	test_handler(SIGSEGV, 0, read_everything);
@@ -319,7 +319,7 @@ static void count(int signo, siginfo_t *si, void *uc)
 
 static void *work(void *arg)
 {
-	volatile char *p = test_map(2 * MIB);
+	volatile char *p = tap_map(2 * MIB);
 	unsigned char turn = 0;
 
 	while (!stop) {
@@ -338,7 +338,7 @@ void test_threads_and_timers(void)
 	struct itimerval it = { { 0, 500 }, { 0, 500 } };
 	pthread_t t[4];
 
-	managed = test_map(MIB);
+	managed = tap_map(MIB);
 	for (int i = 0; i < 5; i++)
 		test_handler(signos[i], i & 1 ? SA_RESTART : SA_NODEFER, count);
 	for (int i = 0; i < 4; i++)
@@ -398,7 +398,7 @@ void test_fork_in_a_handler(void)
 {
 	pid_t me = getpid();
 
-	managed = test_map(MIB);
+	managed = tap_map(MIB);
 	test_handler(SIGUSR1, 0, fork_inside);
 	for (int i = 0; i < 5; i++) {
 		CHECK(raise(SIGUSR1) == 0);

@@ -164,7 +164,7 @@ void test_sigwait_takes_sigbus(void)
 void test_sigtimedwait_times_out(void)
 {
 	struct timespec ts = { 0, 1000000 };
-	char *p = test_map(MIB);
+	char *p = tap_map(MIB);
 	sigset_t *set = (void *)p;
 
 	set_mask(SIG_BLOCK, SIGBUS);
@@ -239,7 +239,7 @@ void test_sigwait_after_pthread_sigqueue(void)
 
 void test_signalfd_reads_sigbus(void)
 {
-	struct signalfd_siginfo *si = test_map(MIB);
+	struct signalfd_siginfo *si = tap_map(MIB);
 	struct pollfd p = { .events = POLLIN };
 	sigset_t set;
 
@@ -311,7 +311,7 @@ void test_masks_read_back(void)
 
 void test_full_mask_and_faults(void)
 {
-	volatile char *p = test_map(4 * MIB);
+	volatile char *p = tap_map(4 * MIB);
 	uint64_t full = ~0ull;
 
 	CHECK(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &full, NULL, 8) == 0);
@@ -423,7 +423,7 @@ static void exec_and_look(const char *blocked)
 
 void test_mask_passes_exec(void)
 {
-	volatile char *p = test_map(MIB);
+	volatile char *p = tap_map(MIB);
 
 	exec_and_look("0");
 	set_mask(SIG_BLOCK, SIGBUS);

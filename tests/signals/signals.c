@@ -6,33 +6,30 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ENTRY(name) { #name, test_##name },
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = { TESTS(ENTRY) };
+volatile int test_calls;
+volatile uintptr_t test_handler_sp;
 
-#define NTESTS (sizeof(tests) / sizeof(tests[0]))
-
-void test_fail(const char *file, int line, const char *what)
+void test_note_sp(int signo, siginfo_t *si, void *uc)
 {
-	char text[256];
-	int n = snprintf(text, sizeof(text), "# %s:%d: %s\n", file, line, what);
+	volatile char room[3000];
 
-	if (write(1, text, (size_t)n) < 0)
-		_exit(2);
-	_exit(1);
+	(void)signo;
+	(void)si;
+	(void)uc;
+	memset((char *)room, 1, sizeof(room));
+	test_handler_sp = test_sp();
+	test_calls++;
 }
 
-void *test_map(size_t bytes)
+void test_itimer(long us)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct itimerval it = { { 0, us }, { 0, us } };
 
-	CHECK(p != MAP_FAILED);
-	return p;
+	CHECK(setitimer(ITIMER_REAL, &it, NULL) == 0);
 }
 
 void test_evict(void *p, size_t bytes)
@@ -88,43 +85,15 @@ char *test_truncated_file(void)
 	return p;
 }
 
-static bool run(size_t i)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		alarm(20);
-		tests[i].fn();
-		_exit(0);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return false;
-	if (status)
-		printf("# status 0x%x\n", (unsigned)status);
-	return status == 0;
-}
-
 int main(int argc, char **argv)
 {
-	int bad = 0, n = 0;
+	static const struct tap_test tests[] = { TESTS(TAP_ENTRY) };
 
-	setvbuf(stdout, NULL, _IONBF, 0);
 	if (argc > 2 && !strcmp(argv[1], "--mask")) {
 		sigset_t mask;
 
 		sigprocmask(SIG_BLOCK, NULL, &mask);
 		return sigismember(&mask, SIGBUS) != (argv[2][0] == '1');
 	}
-	for (size_t i = 0; i < NTESTS; i++) {
-		bool ok;
-
-		if (argc > 1 && strcmp(argv[1], tests[i].name))
-			continue;
-		ok = run(i);
-		printf("%sok %d - %s\n", ok ? "" : "not ", ++n, tests[i].name);
-		bad |= !ok;
-	}
-	printf("1..%d\n", n);
-	return bad;
+	return tap_run(tests, sizeof(tests) / sizeof(tests[0]), argc > 1 ? argv[1] : NULL);
 }

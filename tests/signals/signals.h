@@ -10,29 +10,39 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <tap.h>
 #include <ucontext.h>
 
-#define PAGE 4096ul
-#define MIB (1ul << 20)
+#define TEST_STACK (256 * 1024ul)
 
-#define CHECK(c) \
-	do { \
-		if (!(c)) \
-			test_fail(__FILE__, __LINE__, #c); \
-	} while (0)
-
-void test_fail(const char *file, int line, const char *what) __attribute__((noreturn));
-/* Private anonymous memory, large enough to be managed. */
-void *test_map(size_t bytes);
 /* Out of memory with it, where there is somewhere to go. */
 void test_evict(void *p, size_t bytes);
 void test_handler(int signo, int flags, void (*fn)(int, siginfo_t *, void *));
+/* A handler that takes some room, and notes where it ran. */
+void test_note_sp(int signo, siginfo_t *si, void *uc);
+extern volatile int test_calls;
+extern volatile uintptr_t test_handler_sp;
+/* SIGALRM again and again; 0: no more. */
+void test_itimer(long us);
 /* The wait status of a child that runs fn. */
 int test_child(void (*fn)(void));
 /* Runs fn on a fiber whose stack is [stack, stack + bytes), and comes back when fn returns. */
 void test_on_stack(void *stack, size_t bytes, void (*fn)(void));
 /* A mapping of a file of one page, truncated to nothing. */
 char *test_truncated_file(void);
+
+static inline uintptr_t test_sp(void)
+{
+	uintptr_t sp;
+
+	__asm__ volatile("mov %%rsp, %0" : "=r"(sp));
+	return sp;
+}
+
+static inline bool test_on(uintptr_t sp, const void *stack, size_t bytes)
+{
+	return sp - (uintptr_t)stack < bytes;
+}
 
 #define TESTS(X) \
 	X(blocked_sigbus_waits_thread) X(blocked_sigbus_waits_process) \
@@ -59,7 +69,6 @@ char *test_truncated_file(void);
 	X(resethand_sigbus_kills_the_second_time) X(handler_repairs_the_mapping) \
 	X(threads_and_timers) X(vfork_child_and_handlers) X(fork_in_a_handler)
 
-#define DECLARE(name) void test_##name(void);
-TESTS(DECLARE)
+TESTS(TAP_DECLARE)
 
 #endif

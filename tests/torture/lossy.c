@@ -2,12 +2,13 @@
 /*
  * Torture on a store that cannot always be read: lossy [--seed N] [--seconds N] [--sticky].
  *
- * Whatever a thread finds in its memory must be what it has put there, or the access must fail: SIGBUS, or EFAULT
- * from a system call.  EXTMEM_INJECT says which reads fail, while the file LOSSY_SWITCH exists.  When it has gone
- * all must be there again, except with --sticky (handler threads), where what was lost once stays so.
+ * Whatever a thread finds in its memory must be what it has put there, or the access must fail: SIGBUS,
+ * or EFAULT from a system call.  EXTMEM_INJECT says which reads fail, while the file LOSSY_SWITCH exists.
+ * When it has gone all must be there again, except with --sticky (handler threads), where what was lost
+ * once stays so.
  *
- * A page whose writing was cut short may hold each version since the last that was complete.  All that is needed
- * to tell lies in static memory and on stacks, which are not managed.
+ * A page whose writing was cut short may hold each version since the last that was complete.  All that
+ * is needed to tell lies in static memory and on stacks, which are not managed.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -231,7 +232,7 @@ static void move(struct owner *o)
 
 	if (to == MAP_FAILED)
 		FAIL("mmap: %s\n", strerror(errno));
-	/* Without what lies between the two, parts may be several mappings: page by page is not worth it. */
+	/* EFAULT: it is several mappings by now, which older kernels do not move together. */
 	if (mremap(o->base, PAGES * PG, PAGES * PG, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to)
 		o->base = to;
 	else if (errno == EFAULT || errno == ENOMEM)

@@ -52,7 +52,8 @@ void test_file_offsets(void)
 	CHECK(pwritev2(file, out, n, 12345, RWF_DSYNC) == (ssize_t)LARGE);
 	CHECK(lseek(file, 0, SEEK_CUR) == 0);
 	CHECK(pwritev2(file, out, n, -1, 0) == (ssize_t)LARGE);
-	CHECK(lseek(file, 0, SEEK_CUR) == (off_t)LARGE && lseek(file, 0, SEEK_END) == (off_t)LARGE + 12345);
+	CHECK(lseek(file, 0, SEEK_CUR) == (off_t)LARGE);
+	CHECK(lseek(file, 0, SEEK_END) == (off_t)LARGE + 12345);
 	CHECK(preadv(file, in, n, 0) == (ssize_t)LARGE && is_data(to, LARGE, 0));
 	CHECK(preadv2(file, in, n, MIB, 0) == (ssize_t)(LARGE + 12345 - MIB));
 	CHECK(is_data(to, LARGE - MIB, MIB) && is_data(to + LARGE - MIB, 12345, LARGE - 12345));
@@ -133,7 +134,8 @@ void test_pipe_hole_in_the_buffer(void)
 void test_process_vm_large(void)
 {
 	char *from = full_buffer(), *to = empty_buffer();
-	struct iovec l[VECTORS], r[2] = { { from, LARGE / 3 }, { from + LARGE / 3, LARGE - LARGE / 3 } };
+	struct iovec r[2] = { { from, LARGE / 3 }, { from + LARGE / 3, LARGE - LARGE / 3 } };
+	struct iovec l[VECTORS];
 
 	for (int i = 0; i < 2; i++) {
 		CHECK(process_vm_readv(getpid(), l, (size_t)split(to, l), r, 2, 0) == (ssize_t)LARGE);

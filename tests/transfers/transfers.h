@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Transfers larger than what one call may hold, natively, where the kernel is the oracle, and under extmem with
- * 1 MiB, where they are made in pieces: the caller must see what one call would have given.
+ * Transfers larger than what one call may hold, natively, where the kernel is the oracle, and under
+ * extmem with 1 MiB, where they are made in pieces: the caller must see what one call would have given.
  */
 #ifndef TESTS_TRANSFERS_H
 #define TESTS_TRANSFERS_H

@@ -3,56 +3,11 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
-	{ "writable_code", test_writable_code },
-	{ "code_protected_later", test_code_protected_later },
-	{ "code_from_a_file", test_code_from_a_file },
-	{ "file_protected_later", test_file_protected_later },
-	{ "shared_code", test_shared_code },
-	{ "library_with_stuck_sites", test_library_with_stuck_sites },
-	{ "data_in_text", test_data_in_text },
-	{ "registers_survive", test_registers_survive },
-	{ "old_gate", test_old_gate },
-	{ "threads_that_exist", test_threads_that_exist },
-	{ "threads_that_come", test_threads_that_come },
-	{ "thread_from_code", test_thread_from_code },
-	{ "fork_from_code", test_fork_from_code },
-	{ "vfork_from_code", test_vfork_from_code },
-	{ "clone_with_a_stack_from_code", test_clone_with_a_stack_from_code },
-	{ "exec_from_code", test_exec_from_code },
-	{ "handlers_and_returns", test_handlers_and_returns },
-	{ "own_handler", test_own_handler },
-	{ "blocked_and_pending", test_blocked_and_pending },
-	{ "mask_in_the_frame", test_mask_in_the_frame },
-	{ "own_filter", test_own_filter },
-	{ "call_in_own_handler", test_call_in_own_handler },
-	{ "restarts", test_restarts },
-	{ "inherited_mask", test_inherited_mask },
-};
-
-#define NTESTS (sizeof(tests) / sizeof(tests[0]))
-
 static const char *library;
-
-void trap_fail(const char *file, int line, const char *what)
-{
-	char text[256];
-	int n = snprintf(text, sizeof(text), "# %s:%d: %s\n", file, line, what);
-
-	if (write(1, text, (size_t)n) < 0)
-		_exit(2);
-	_exit(1);
-}
 
 void *trap_library(const char *symbol)
 {
@@ -106,41 +61,12 @@ void trap_check_io(call_fn call)
 	munmap(to, 7 * MIB);
 }
 
-static bool run(size_t i)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		alarm(20);
-		tests[i].fn();
-		fflush(NULL);
-		_exit(0);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return false;
-	if (status)
-		printf("# status 0x%x\n", (unsigned)status);
-	return status == 0;
-}
-
 int main(int argc, char **argv)
 {
-	int bad = 0, n = 0;
+	static const struct tap_test tests[] = { TESTS(TAP_ENTRY) };
 
-	setvbuf(stdout, NULL, _IONBF, 0);
 	if (argc < 2)
 		return 2;
 	library = argv[1];
-	for (size_t i = 0; i < NTESTS; i++) {
-		bool ok;
-
-		if (argc > 2 && strcmp(argv[2], tests[i].name))
-			continue;
-		ok = run(i);
-		printf("%sok %d - %s\n", ok ? "" : "not ", ++n, tests[i].name);
-		bad |= !ok;
-	}
-	printf("1..%d\n", n);
-	return bad;
+	return tap_run(tests, sizeof(tests) / sizeof(tests[0]), argc > 2 ? argv[2] : NULL);
 }

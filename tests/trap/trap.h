@@ -3,20 +3,8 @@
 #ifndef TRAP_H
 #define TRAP_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <sys/syscall.h>
-
-#define PAGE 4096ul
-#define MIB (1ul << 20)
-
-#define CHECK(c) \
-	do { \
-		if (!(c)) \
-			trap_fail(__FILE__, __LINE__, #c); \
-	} while (0)
-
-void trap_fail(const char *file, int line, const char *what) __attribute__((noreturn));
+#include <tap.h>
 
 /* Like syscall(2), but returns -errno. */
 typedef long (*call_fn)(long nr, ...);
@@ -34,31 +22,13 @@ void trap_check_io(call_fn call);
 /* Opens the library with sites that cannot be patched. */
 void *trap_library(const char *symbol);
 
-void test_writable_code(void);
-void test_code_protected_later(void);
-void test_code_from_a_file(void);
-void test_file_protected_later(void);
-void test_shared_code(void);
-void test_library_with_stuck_sites(void);
-void test_data_in_text(void);
-void test_registers_survive(void);
-void test_old_gate(void);
-
-void test_threads_that_exist(void);
-void test_threads_that_come(void);
-void test_thread_from_code(void);
-void test_fork_from_code(void);
-void test_vfork_from_code(void);
-void test_clone_with_a_stack_from_code(void);
-void test_exec_from_code(void);
-
-void test_handlers_and_returns(void);
-void test_own_handler(void);
-void test_blocked_and_pending(void);
-void test_mask_in_the_frame(void);
-void test_own_filter(void);
-void test_call_in_own_handler(void);
-void test_restarts(void);
-void test_inherited_mask(void);
+#define TESTS(X) \
+	X(writable_code) X(code_protected_later) X(code_from_a_file) X(file_protected_later) \
+	X(shared_code) X(library_with_stuck_sites) X(data_in_text) X(registers_survive) \
+	X(old_gate) X(threads_that_exist) X(threads_that_come) X(thread_from_code) \
+	X(fork_from_code) X(vfork_from_code) X(clone_with_a_stack_from_code) X(exec_from_code) \
+	X(handlers_and_returns) X(own_handler) X(blocked_and_pending) X(mask_in_the_frame) \
+	X(own_filter) X(call_in_own_handler) X(restarts) X(inherited_mask)
+TESTS(TAP_DECLARE)
 
 #endif
