@@ -14,6 +14,7 @@
 #include "meta.h"
 #include "range.h"
 #include "sys.h"
+#include "uffd_compat.h"
 
 /* The copy of a clean page has lost its write protection: it is dirty for the child.  Its slot belongs to
    the parent and is only forgotten (em_slots_free knows). */
@@ -41,6 +42,40 @@ static void register_mapped(uintptr_t start, uintptr_t end)
 		em_panic("extmem: fork: the child's memory cannot be registered\n");
 }
 
+/* Tells about holes without a look at the pages. */
+static bool is_whole(uintptr_t start, uintptr_t end)
+{
+	return em_syscall3(SYS_msync, start, end - start, MS_ASYNC) != -ENOMEM;
+}
+
+/* Nothing is there: something else could be (4.17). */
+static bool is_empty(uintptr_t start, uintptr_t end)
+{
+	long p = em_sys_mmap((void *)start, end - start, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (!em_is_err(p))
+		em_sys_munmap((void *)p, end - start);
+	return (uintptr_t)p == start;
+}
+
+/* Without the kernel's list (no /proc, or no descriptor left): halves, until each is all or nothing. */
+static void register_halves(struct child *c, uintptr_t start, uintptr_t end)
+{
+	uintptr_t middle = (start + (end - start) / 2) & ~(uintptr_t)EM_PAGE_MASK;
+
+	if (is_whole(start, end)) {
+		register_mapped(start, end);
+	} else if (is_empty(start, end)) {
+		em_range_finish(c->op, start, end, EM_RANGE_UNMAP);
+	} else {
+		if (middle == start)
+			em_panic("extmem: fork: the child cannot tell what it inherited\n");
+		register_halves(c, start, middle);
+		register_halves(c, middle, end);
+	}
+}
+
 /* What the kernel did not copy (MADV_DONTFORK) leaves the child's table. */
 static void register_run(struct child *c)
 {
@@ -48,14 +83,15 @@ static void register_run(struct child *c)
 
 	if (c->start == c->end)
 		return;
-	/* Tells about holes without a look at the pages. */
-	if (em_syscall3(SYS_msync, c->start, c->end - c->start, MS_ASYNC) != -ENOMEM) {
+	if (is_whole(c->start, c->end)) {
 		register_mapped(c->start, c->end);
 		return;
 	}
 	for (uintptr_t a = c->start; a < c->end; a = m.end) {
-		if (!em_maps_find(a, &m))
-			em_panic("extmem: fork: the child cannot tell what it inherited\n");
+		if (!em_maps_find(a, &m)) {
+			register_halves(c, a, c->end);
+			return;
+		}
 		if (m.start > c->end)
 			m.start = m.end = c->end;
 		if (m.end > c->end)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program that checks its bytes: 6 MiB of which each word tells its place, changed by threads, by
+ * A program that checks its bytes: 4 MiB of which each word tells its place, changed by threads, by
  * system calls and by forked children.  Prints "right" and exits with 0.  Words that change that:
  *
  *   nofork         no children
@@ -10,6 +10,7 @@
  *   tsync=NUMBER   the same in all threads
  *   kill=NUMBER    the same, and whoever makes it is killed
  *   strict         seccomp's strict mode, and nothing but a look at the memory
+ *   dontfork       a child does without some of the memory
  *   discard        gives memory back by process_madvise, through descriptors of process and thread
  *   generated      a thread that has made no call since traps were turned on reads by code of its own
  */
@@ -35,7 +36,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BYTES (6ul << 20)
+#define BYTES (4ul << 20)
 #define WORDS (BYTES / 8)
 #define PAGE_WORDS 512ul
 #define THREADS 3u
@@ -257,6 +258,51 @@ static void generated(void)
 	fill(0, 1, 0);
 }
 
+static const struct {
+	uint64_t page, n;
+} holes[] = {{0, 3}, {17, 1}, {256, 200}, {BYTES / 4096 - 1, 1}};
+#define NHOLES (sizeof(holes) / sizeof(holes[0]))
+
+static void advise_holes(int advice)
+{
+	for (size_t i = 0; i < NHOLES; i++)
+		CHECK(!madvise(memory + holes[i].page * PAGE_WORDS, holes[i].n * 4096, advice));
+}
+
+static int is_in_hole(uint64_t page)
+{
+	for (size_t i = 0; i < NHOLES; i++)
+		if (page - holes[i].page < holes[i].n)
+			return 1;
+	return 0;
+}
+
+static void check_around_holes(void)
+{
+	for (uint64_t page = 0; page < WORDS / PAGE_WORDS; page++) {
+		uint64_t *p = memory + page * PAGE_WORDS;
+
+		CHECK(!msync(p, 4096, MS_ASYNC) == !is_in_hole(page));
+		for (uint64_t i = 0; !is_in_hole(page) && i < PAGE_WORDS; i++)
+			CHECK(p[i] == word(page * PAGE_WORDS + i, 0));
+	}
+}
+
+static void dontfork(void)
+{
+	pid_t pid;
+
+	advise_holes(MADV_DONTFORK);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (!pid) {
+		check_around_holes();
+		_exit(0);
+	}
+	expect_end(pid);
+	advise_holes(MADV_DOFORK);
+}
+
 /* The second half becomes zeros, unless the kernel refuses that (before 6.13). */
 static void discard_by(unsigned flags)
 {
@@ -302,7 +348,7 @@ static void discard(void)
 }
 
 struct how {
-	int nofork, spawns, leaves, strict, generated, discards;
+	int nofork, spawns, leaves, strict, generated, discards, dontfork;
 	const char *filter;
 };
 
@@ -317,6 +363,7 @@ static struct how parse(int argc, char **argv)
 		how.strict |= !strcmp(argv[i], "strict");
 		how.generated |= !strcmp(argv[i], "generated");
 		how.discards |= !strcmp(argv[i], "discard");
+		how.dontfork |= !strcmp(argv[i], "dontfork");
 		if (strchr(argv[i], '='))
 			how.filter = argv[i];
 	}
@@ -336,6 +383,8 @@ int main(int argc, char **argv)
 		generated();
 	if (how.discards)
 		discard();
+	if (how.dontfork)
+		dontfork();
 	use_filter(how.filter);
 	check(0);
 	through_kernel();

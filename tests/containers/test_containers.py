@@ -269,7 +269,7 @@ def test_without_proc_and_with_few_devices(who):
         pre = [*who, 'unshare', '-Ur', *bare_root()]
     else:
         pre = bare_root()
-    right(pre, 'discard')
+    right(pre, 'discard', 'dontfork')
     python_agrees(pre)
     items, works = truth(pre)
     assert works
