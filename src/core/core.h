@@ -426,6 +426,8 @@ void em_batch_put(struct em_batch *b);
 
 /* One batch at most, synchronously. Returns pages that left memory. [engine] */
 uint32_t em_reclaim_inline(struct em_thread *t, uint32_t want);
+/* A page that was protected only because it lay between victims has been written. [sigsafe] */
+void em_reclaim_gap_lifted(void);
 /* The same, in a thread of the engine. */
 uint32_t em_reclaim_now(uint32_t want);
 /* The service's asynchronous halves. */

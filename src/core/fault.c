@@ -474,6 +474,8 @@ static enum em_fault_result upgrade(struct site *s, em_word_t w)
 	}
 	if (ret)
 		return fill_error(ret);
+	if (from == EM_DIRTY)
+		em_reclaim_gap_lifted();
 	em_stat_inc(faults_write_protect);
 	region_inc(s, faults_write_protect);
 	return EM_FAULT_DONE;
