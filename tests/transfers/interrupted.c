@@ -53,13 +53,13 @@ static void *read_and_interrupt(void *arg)
 	return arg;
 }
 
-static size_t interrupted_write(int flags)
+static size_t interrupted_write(int flags, size_t amount)
 {
 	char *from = full_buffer();
 	pthread_t t;
 	ssize_t n;
 
-	to_read = MIB + 4096;
+	to_read = amount;
 	writer = pthread_self();
 	handle(SIGUSR1, flags);
 	CHECK(pthread_create(&t, NULL, read_and_interrupt, NULL) == 0);
@@ -73,13 +73,17 @@ static size_t interrupted_write(int flags)
 void test_interrupted_pipe_write(void)
 {
 	CHECK(pipe(fd) == 0);
-	CHECK(interrupted_write(0) == to_read + 65536);
+	CHECK(interrupted_write(0, MIB + 4096) == to_read + 65536);
 }
 
 void test_interrupted_pipe_write_restarting(void)
 {
-	CHECK(pipe(fd) == 0);
-	CHECK(interrupted_write(SA_RESTART) == to_read + 65536);
+	/* In the middle of a piece, and where one begins. */
+	for (int i = 0; i < 2; i++) {
+		signals = 0;
+		CHECK(pipe(fd) == 0);
+		CHECK(interrupted_write(SA_RESTART, i ? MIB - 65536 : MIB + 4096) == to_read + 65536);
+	}
 }
 
 void test_interrupted_socket_write(void)
@@ -87,7 +91,7 @@ void test_interrupted_socket_write(void)
 	for (int i = 0; i < 2; i++) {
 		signals = 0;
 		CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fd) == 0);
-		interrupted_write(i ? SA_RESTART : 0);
+		interrupted_write(i ? SA_RESTART : 0, MIB + 4096);
 	}
 }
 
