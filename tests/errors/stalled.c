@@ -98,6 +98,7 @@ static void begin(bool write)
 {
 	char *other = write ? tap_map(PAGES * PAGE) : NULL;
 
+	unlink(stall_file); /* of a test that failed */
 	area = tap_map(PAGES * PAGE);
 	fill();
 	if (!write)
