@@ -142,7 +142,8 @@ def both(test):
 def python_agrees(pre):
     native = call([PYTHON, '-c', CHURN])
     p = call([*pre, X, 'run', '--dram', '6M', '--swap', SWAP, '--', PYTHON, '-c', CHURN])
-    assert (p.returncode, p.stdout, p.stderr) == (0, native.stdout, ''), (p, native)
+    found = (p.returncode, p.stdout, p.stderr)
+    assert found == (0, native.stdout, ''), found
 
 
 # ---- an ordinary user -----------------------------------------------------------------------
