@@ -24,13 +24,15 @@ class Case:
              managed; it exits with 0 if all that it checked was right
     percent  of the memory it touches, when that is to be less than --percent
     env      variables to add
+    logs     of the files that it writes: those whose ends are shown when it fails
     """
 
     def __init__(self, name, command, files=("stdout",), stdin=None, prepare=None, needs=(),
-                 heavy=False, driver=False, percent=100, env=None):
+                 heavy=False, driver=False, percent=100, env=None, logs=()):
         self.name, self.command, self.files = name, command, files
         self.stdin, self.prepare, self.needs = stdin, prepare, needs
         self.heavy, self.driver, self.percent, self.env = heavy, driver, percent, env or {}
+        self.logs = logs
 
 
 def prefix():

@@ -14,4 +14,5 @@ def cases(args, work):
     yield Case("postgres",
                lambda out: [sys.executable, "-B", os.path.join(HERE, "postgres_client.py"),
                             os.path.dirname(program), out, size],
-               needs=(program, "setpriv"), heavy=True, driver=True)
+               needs=(program, "setpriv"), heavy=True, driver=True,
+               logs=("server.log", "pgbench.log"))

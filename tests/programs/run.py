@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 
+import children
 import sample
 from case import HERE, MIB, Skip
 
@@ -75,6 +76,16 @@ def bound(ample, tight, budget):
     return text
 
 
+def show_logs(case, dirs):
+    """What servers said last, in the runs that there were, as a comment in the TAP output."""
+    for path in (os.path.join(d, name) for d in dirs[1:] for name in case.logs):
+        if os.path.exists(path):
+            print(f"# the end of {os.path.basename(os.path.dirname(path))}/{os.path.basename(path)}:")
+            with open(path, errors="replace") as f:
+                for line in f.read().splitlines()[-40:]:
+                    print("#   " + line[:300])
+
+
 def remove(dirs):
     for path in dirs:
         shutil.rmtree(path, ignore_errors=True)
@@ -110,6 +121,8 @@ def execute(case, args, work):
         problems.append("nothing was managed")
     peak = max(p.managed for p in tight.values())
     rss = max((p.total for p in tight.values() if p.managed), default=0)
+    if problems:
+        show_logs(case, dirs)
     if not (problems and args.work):
         remove(dirs)
     return problems, (
@@ -164,6 +177,7 @@ def tell(n, case, args, work):
 
 def main():
     args = parse()
+    children.adopt()
     work = args.work or tempfile.mkdtemp(prefix="programs-", dir=os.environ.get("TMPDIR", "/var/tmp"))
     # Some servers run as a user of their own.
     os.makedirs(os.path.join(work, "swap"), exist_ok=True)
@@ -175,6 +189,7 @@ def main():
             n += 1
             good = tell(n, case, args, work) and good
     finally:
+        children.end_all()
         if not args.work:
             shutil.rmtree(work, ignore_errors=True)
     print(f"1..{n}")

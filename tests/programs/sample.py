@@ -16,10 +16,11 @@ run under the engine with more budget than it can use.
 """
 import os
 import re
-import resource
 import signal
 import subprocess
 import time
+
+import children
 
 HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ (\d+) *(.*)$")
 
@@ -54,20 +55,6 @@ def is_managed(m, native, min_map):
             b"gd" not in flags)
 
 
-def tree(root):
-    todo, seen = [root], []
-    while todo:
-        pid = todo.pop()
-        seen.append(pid)
-        try:
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/children") as f:
-                    todo += [int(x) for x in f.read().split()]
-        except OSError:
-            pass
-    return seen
-
-
 def stopped(pid):
     """Stops it and waits until no thread runs, for a while: a thread may wait for its disk."""
     os.kill(pid, signal.SIGSTOP)
@@ -91,8 +78,8 @@ def resume(pid, native):
             pass
 
 
-def sample(root, processes, native, min_map):
-    for pid in tree(root):
+def sample(processes, native, min_map):
+    for pid in children.below(os.getpid()):
         managed = other = 0
         try:
             # The file is written mapping by mapping; pages that go out of one and come into the next
@@ -114,36 +101,26 @@ def sample(root, processes, native, min_map):
         p.total = max(p.total, managed + other)
 
 
-def kill(pids):
-    """One by one: some servers put their processes into groups of their own."""
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except OSError:
-            pass
-
-
 def run(command, native, stdin=None, stdout=None, stderr=None, env=None, timeout=600, min_map=1 << 20):
-    """Returns (status, seconds, processes); status None: it took too long."""
+    """Returns (status, seconds, processes); status None: it took too long.
+
+    What it leaves behind is killed.
+    """
     begin = time.monotonic()
     child = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=env,
                              start_new_session=True)
     processes = {}
     status = None
-    while status is None:
-        try:
+    try:
+        while status is None and time.monotonic() - begin <= timeout:
             now = time.monotonic()
-            sample(child.pid, processes, native, min_map)
+            sample(processes, native, min_map)
+            children.reap(but=(child.pid,))
             took = time.monotonic() - now
-            status = child.wait(timeout=max(0.005 if now - begin < 1 else 0.05, 5 * took))
-        except subprocess.TimeoutExpired:
-            if time.monotonic() - begin > timeout:
-                kill(tree(child.pid))
-                child.wait()
-                break
-    return status, time.monotonic() - begin, processes
-
-
-def max_rss():
-    """Of all children so far: an upper bound that no sampling misses."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+            try:
+                status = child.wait(timeout=max(0.005 if now - begin < 1 else 0.05, 5 * took))
+            except subprocess.TimeoutExpired:
+                pass
+        return status, time.monotonic() - begin, processes
+    finally:
+        children.end_all()
