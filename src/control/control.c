@@ -17,12 +17,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #include "../core/core.h"
+#include "../core/lock.h"
 #include "../core/sys.h"
 
 #ifndef CLOSE_RANGE_UNSHARE
@@ -58,6 +60,13 @@ static struct {
 	unsigned uid;
 	struct em_rawthread thread, connection;
 } ctl = { .wake_fd = -1, .listen_fd = -1 };
+
+/* Calls of the program for which our threads are stopped. */
+static struct pausing {
+	struct em_mutex lock;
+	uint32_t calls;
+	bool stopped;
+} pausing;
 
 /* One request on its way between the two threads. */
 enum pass { PASS_READING, PASS_REQUEST, PASS_REPLY };
@@ -502,6 +511,7 @@ void em_control_fork_child(void)
 	ctl.leader_gone = false;
 	ctl.recount_ms = 0;
 	ctl.thread.alive = ctl.connection.alive = 0;
+	pausing = (struct pausing){ .calls = 0 };
 	if (ctl.phase == NONE)
 		return;
 	ctl.phase = WAITING;
@@ -547,8 +557,23 @@ void em_control_exec_failed(void)
 		wake(0);
 }
 
-/* Ends the thread for the length of a call that wants a process with one; true: resume it. */
-bool em_control_pause(void)
+/* Not an engine section: the thread that is waited for may be at the gate, and fork behind it. */
+static uint64_t lock_pausing(void)
+{
+	uint64_t all = ~0ull, old;
+
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof(all));
+	em_mutex_lock(&pausing.lock);
+	return old;
+}
+
+static void unlock_pausing(uint64_t mask)
+{
+	em_mutex_unlock(&pausing.lock);
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+}
+
+static bool stop_thread(void)
 {
 	if (phase() == NONE || phase() == GONE)
 		return false;
@@ -560,12 +585,33 @@ bool em_control_pause(void)
 	return true;
 }
 
-void em_control_resume(void)
+static void start_thread_again(void)
 {
 	if (!bind_socket())
 		ctl.phase = BOUND;
 	if (ctl.phase == BOUND)
 		start_thread();
+}
+
+/* Several threads of the program may be between pause and resume at once: the first ends ours and the last
+   brings them back, or one would wait for a thread that the other has made meanwhile. */
+void em_control_pause(void)
+{
+	uint64_t mask = lock_pausing();
+
+	if (!pausing.calls++)
+		pausing.stopped = stop_thread();
+	em_service_stop();
+	unlock_pausing(mask);
+}
+
+void em_control_resume(void)
+{
+	uint64_t mask = lock_pausing();
+
+	if (!--pausing.calls && pausing.stopped)
+		start_thread_again();
+	unlock_pausing(mask);
 }
 
 /* A process whose last thread leaves with exit(2) ends; with threads of ours in it, it would not. */

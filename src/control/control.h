@@ -79,8 +79,8 @@ void em_control_before_exec(void);
 void em_control_exec_failed(void);
 /* A thread of the program is leaving with exit(2), not exit_group. */
 void em_control_thread_leaves(int status);
-/* unshare(CLONE_NEWUSER) wants a process with one thread. */
-bool em_control_pause(void);
+/* No control and no service thread meanwhile: unshare(CLONE_NEWUSER) wants a process with one thread. */
+void em_control_pause(void);
 void em_control_resume(void);
 /* Should a long command give up? */
 bool em_control_stopping(void);

@@ -198,12 +198,10 @@ static void leave(void)
 static int without_engine_threads(struct em_regs *r)
 {
 	const long one_thread = CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
-	bool paused = false;
+	bool paused = is_own_process() && (r->nr == SYS_setns || (r->arg[0] & one_thread));
 
-	if (is_own_process() && (r->nr == SYS_setns || (r->arg[0] & one_thread))) {
-		paused = em_control_pause();
-		em_service_stop();
-	}
+	if (paused)
+		em_control_pause();
 	r->ret = em_syscall2(r->nr, r->arg[0], r->arg[1]);
 	if (paused)
 		em_control_resume();

@@ -10,4 +10,5 @@ def cases(args, work):
     size = "4000" if args.quick else "80000"
     yield Case("redis", lambda out: [sys.executable, "-B", os.path.join(HERE, "redis_client.py"), out,
                                      "--keys", size],
-               needs=("redis-server", "redis-benchmark"), driver=True)
+               needs=("redis-server", "redis-benchmark"), driver=True,
+               logs=("server.log",))

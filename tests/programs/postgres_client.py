@@ -21,12 +21,14 @@ SETTINGS = {
     "max_parallel_workers_per_gather": "2", "max_connections": "40", "jit": "off",
     "log_min_messages": "warning", "checkpoint_timeout": "30s",
 }
+# They sort by b, of which the first bytes tell nearly all apart: PostgreSQL keeps these in the array that
+# it sorts.  Keys that are often equal would cost a random read or two for each comparison.
 QUERIES = (
     "SELECT md5(string_agg(b, ',' ORDER BY b, a)) FROM t",
     "SELECT count(*), sum(x.a), md5(min(y.b)) FROM t x JOIN t y ON x.c = y.a",
     "SELECT c % 100, count(*), sum(length(b)), max(b) FROM t GROUP BY 1 ORDER BY 1",
-    "SELECT md5(string_agg(s, ',')) FROM (SELECT sum(a) OVER (PARTITION BY c % 1000 ORDER BY b, a)"
-    "::text AS s FROM t ORDER BY b DESC, a LIMIT 20000) q",
+    "SELECT md5(string_agg(s, ',')) FROM (SELECT sum(a) OVER (ORDER BY b ROWS 50 PRECEDING)::text AS s"
+    " FROM t ORDER BY b DESC LIMIT 20000) q",
 )
 
 
@@ -134,7 +136,7 @@ def main():
     server = db.start()
     fill(db)
     db.client("pgbench", "-i", "-q", "-s", "2" if db.small else "10", "postgres")
-    load = bench(db, 8 if db.small else 20)
+    load = bench(db, 5 if db.small else 10)
     found = ask(db)
     check(load.wait() == 0, "pgbench failed")
     done = money(db, 1)

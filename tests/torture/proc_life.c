@@ -381,10 +381,33 @@ static void fork_without_a_descriptor_left(void)
 	munmap(p, BIG);
 }
 
+static void *setns_thread(void *arg)
+{
+	for (int i = 0; i < 300; i++)
+		if (syscall(SYS_setns, -1, 0) != -1 || errno != EBADF)
+			return arg;
+	return NULL;
+}
+
+/* stress-ng's pthread: the engine's threads are stopped for the length of the call. */
+static void setns_in_many_threads(void)
+{
+	pthread_t tid[6];
+	void *failed;
+
+	for (int i = 0; i < 6; i++)
+		CHECK(pthread_create(&tid[i], NULL, setns_thread, &tid[i]) == 0);
+	for (int i = 0; i < 6; i++) {
+		pthread_join(tid[i], &failed);
+		CHECK(!failed);
+	}
+}
+
 const struct mm_test proc_life_tests[] = {
 	MM_TEST(fork_ten_deep), MM_TEST(fork_from_many_threads), MM_TEST(fork_in_a_signal_handler),
 	MM_TEST(daemon_keeps_its_memory), MM_TEST(exec_with_arguments_in_the_store),
 	MM_TEST(exec_ends_busy_threads), MM_TEST(exit_from_any_thread),
 	MM_TEST(main_thread_ends_before_the_others), MM_TEST(abort_and_crash_end_the_program),
-	MM_TEST(system_and_popen), MM_TEST(fork_without_a_descriptor_left), { 0 }
+	MM_TEST(system_and_popen), MM_TEST(fork_without_a_descriptor_left),
+	MM_TEST(setns_in_many_threads), { 0 }
 };
