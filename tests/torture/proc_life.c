@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -381,26 +382,26 @@ static void fork_without_a_descriptor_left(void)
 	munmap(p, BIG);
 }
 
+static int setns_failed;
+
 static void *setns_thread(void *arg)
 {
 	for (int i = 0; i < 300; i++)
 		if (syscall(SYS_setns, -1, 0) != -1 || errno != EBADF)
-			return arg;
-	return NULL;
+			setns_failed = 1;
+	return arg;
 }
 
 /* stress-ng's pthread: the engine's threads are stopped for the length of the call. */
 static void setns_in_many_threads(void)
 {
 	pthread_t tid[6];
-	void *failed;
 
 	for (int i = 0; i < 6; i++)
-		CHECK(pthread_create(&tid[i], NULL, setns_thread, &tid[i]) == 0);
-	for (int i = 0; i < 6; i++) {
-		pthread_join(tid[i], &failed);
-		CHECK(!failed);
-	}
+		CHECK(pthread_create(&tid[i], NULL, setns_thread, NULL) == 0);
+	for (int i = 0; i < 6; i++)
+		pthread_join(tid[i], NULL);
+	CHECK(!setns_failed);
 }
 
 const struct mm_test proc_life_tests[] = {
