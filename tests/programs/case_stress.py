@@ -8,7 +8,8 @@ import random
 
 from case import Case
 
-# name: operations each; 0: as many as a second gives
+# name: operations each; 0: as many as a second gives.  Not mmapfork, which takes all memory that
+# is free, whatever it is told.
 MEMORY = {
     "mmap": 60, "mremap": 100, "madvise": 40, "mlock": 100, "mincore": 100, "brk": 2000,
     "malloc": 3000, "bigheap": 300, "munmap": 5, "mprotect": 100, "mmapaddr": 500, "mmapfixed": 20,
@@ -17,7 +18,7 @@ MEMORY = {
 }
 PROCESSES = {
     "fork": 100, "forkheavy": 100, "vfork": 200, "clone": 10, "daemon": 30, "zombie": 50, "pthread": 200, "futex": 2000,
-    "exec": 0, "mmapfork": 1,
+    "exec": 0,
 }
 SIGNALS = {
     "signal": 2000, "sigfd": 200, "sigpending": 500, "sigq": 500, "sigrt": 500, "sigsegv": 500,
