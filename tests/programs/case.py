@@ -24,15 +24,18 @@ class Case:
              managed; it exits with 0 if all that it checked was right
     percent  of the memory it touches, when that is to be less than --percent
     env      variables to add
+    brief    its processes do not live long enough to be sampled alike in two runs: what they need besides
+             managed memory is not known, and their RSS is not checked
     logs     of the files that it writes: those whose ends are shown when it fails
     """
 
     def __init__(self, name, command, files=("stdout",), stdin=None, prepare=None, needs=(),
-                 heavy=False, driver=False, percent=100, env=None, logs=()):
+                 heavy=False, driver=False, percent=100, env=None, logs=(),
+                 brief=False):
         self.name, self.command, self.files = name, command, files
         self.stdin, self.prepare, self.needs = stdin, prepare, needs
         self.heavy, self.driver, self.percent, self.env = heavy, driver, percent, env or {}
-        self.logs = logs
+        self.logs, self.brief = logs, brief
 
 
 def prefix():

@@ -61,7 +61,7 @@ def compare(case, native, managed):
     return [f"{name} differs from the native one" for name in wrong + missing]
 
 
-def bound(ample, tight, budget):
+def bound(case, ample, tight, budget):
     """What exceeds the bound, as texts."""
     slack = max(budget // 100, 4 * MIB)
     besides = max((p.other for p in ample.values() if p.managed), default=0)
@@ -70,7 +70,7 @@ def bound(ample, tight, budget):
     text = []
     if managed > budget + slack:
         text.append(f"bound: managed memory {managed / MIB:.1f} MiB > {(budget + slack) / MIB:.1f}")
-    if total > budget + besides + slack:
+    if total > budget + besides + slack and not case.brief:
         text.append(f"bound: RSS {total / MIB:.1f} MiB > "
                     f"{(budget + besides + slack) / MIB:.1f} (besides: {besides / MIB:.1f})")
     return text
@@ -116,7 +116,7 @@ def execute(case, args, work):
     budget = max(touched * percent // 100, 2 * MIB) // 4096 * 4096
     tight_s, tight, problem = managed(dirs[2], budget)
     problems += [problem] if problem else compare(case, dirs[0], dirs[2])
-    problems += bound(ample, tight, budget)
+    problems += bound(case, ample, tight, budget)
     if not touched:
         problems.append("nothing was managed")
     peak = max(p.managed for p in tight.values())
