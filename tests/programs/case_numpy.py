@@ -12,6 +12,6 @@ def cases(args, work):
         return lambda out: ["/usr/bin/python3", "-B", os.path.join(HERE, script), n,
                             os.path.join(out, "data")]
 
-    yield Case("numpy", python("matrices.py", "500" if args.quick else "2500"), needs=NEEDS)
+    yield Case("numpy", python("matrices.py", "500" if args.quick else "1500"), needs=NEEDS)
     yield Case("multiprocessing", python("pool.py", "200000" if args.quick else "2000000"),
                needs=NEEDS, heavy=True)

@@ -6,7 +6,7 @@ from case import HERE, Case
 
 
 def cases(args, work):
-    rows = "15000" if args.quick else "1200000"
+    rows = "15000" if args.quick else "250000"
     yield Case("sqlite", lambda out: ["/usr/bin/python3", "-B", os.path.join(HERE, "sqlite_memory.py"),
                                       rows, out],
                files=("stdout", "copy.db"), needs=("/usr/bin/python3",))
