@@ -8,8 +8,8 @@ import random
 
 from case import Case
 
-# name: operations each; 0: as many as a second gives.  Not mmapfork, which takes all memory that
-# is free, whatever it is told.
+# name: operations each; 0: as many as a second gives.  Not mmapfork, which takes all memory
+# that is free, nor forkheavy, which fills the disk.
 MEMORY = {
     "mmap": 60, "mremap": 100, "madvise": 40, "mlock": 100, "mincore": 100, "brk": 2000,
     "malloc": 3000, "bigheap": 300, "munmap": 5, "mprotect": 100, "mmapaddr": 500, "mmapfixed": 20,
@@ -17,11 +17,9 @@ MEMORY = {
     "vm-segv": 5, "vm-splice": 500, "userfaultfd": 100, "stack": 0, "fault": 200, "mmaphuge": 4,
 }
 PROCESSES = {
-    "fork": 100, "forkheavy": 100, "vfork": 200, "clone": 10, "daemon": 30, "zombie": 50, "pthread": 200, "futex": 2000,
+    "fork": 100, "vfork": 200, "clone": 10, "daemon": 30, "zombie": 50, "pthread": 200, "futex": 2000,
     "exec": 0,
 }
-# By default it takes 16384 resources in each of 4096 processes, and others on the machine get none.
-OPTIONS = {"forkheavy": "--forkheavy-procs 256 --forkheavy-allocs 1024 "}
 SIGNALS = {
     "signal": 2000, "sigfd": 200, "sigpending": 500, "sigq": 500, "sigrt": 500, "sigsegv": 500,
     "sigsuspend": 500, "sigtrap": 500, "sigabrt": 20, "sigchld": 100, "sigfpe": 500, "sigio": 0,
@@ -53,7 +51,7 @@ exit ${failed:-0}
 def stressors(table, factor, seed):
     for name, ops in table.items():
         limit = f"--{name}-ops {max(1, ops // factor)} --timeout 20" if ops else "--timeout 1"
-        yield f"--seed {seed} --{name} 2 {OPTIONS.get(name, '')}{limit}"
+        yield f"--seed {seed} --{name} 2 {limit}"
 
 
 def cases(args, work):
