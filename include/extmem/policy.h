@@ -161,6 +161,10 @@ struct extmem_range {
  * A prefetcher.  On a fault it names ranges to bring in; the engine reads those
  * pages of them that are in the store, asynchronously.  A page named twice is
  * read once.
+ *
+ * A first range that contains the page of the fault itself means its neighbours: as many of
+ * them as lie beside it in the store, at most 16 pages in all, come in by the read that the fault
+ * needs anyhow and are mapped with it; the rest is left.
  */
 struct extmem_prefetch_ops {
 	size_t size;

@@ -182,82 +182,134 @@ static enum em_fault_result first_touch(struct site *s, em_word_t w)
 
 /* ---- swap-in ------------------------------------------------------------------------ */
 
-/* In a stream the pages that follow come with the one that is missed, in one read, as far as their
-   slots do: the prefetcher has named them, and they are taken off its range. */
-static uint32_t claim_following(struct site *s, em_slot_t slot, struct extmem_range *range)
-{
-	uint32_t left = EM_BLOCK_PAGES - (uint32_t)(s->wp - s->b->word), max = EM_BOUNCE_PAGES, n = 1;
+/* What one read brings in: n pages from `s` on, whose slots begin with `slot`; the fault is about page
+   `mine` of them. */
+struct load {
+	struct site s;
+	em_slot_t slot;
+	uint32_t n, mine;
+	bool around; /* the others were named for being near, and are not known to be used */
+};
 
-	if (range->first != (s->addr >> EM_PAGE_SHIFT) + 1)
-		return 1;
-	if (max > range->npages + 1)
-		max = range->npages + 1;
+static bool claim_swapped(struct load *l, int64_t at)
+{
+	em_word_t *wp = l->s.wp + at, w = em_word_load(wp);
+
+	return em_word_is_free(w) && em_word_state(w) == EM_SWAPPED &&
+	       em_word_slot(w) == l->slot + (em_slot_t)at && em_word_take(wp, &w, EM_FILLING);
+}
+
+static uint32_t claim_behind(struct load *l, uint32_t max)
+{
+	uint32_t left = EM_BLOCK_PAGES - 1 - (uint32_t)(l->s.wp - l->s.b->word), k = 0;
+
 	if (max > left)
 		max = left;
-	for (; n < max; n++) {
-		em_word_t w = em_word_load(s->wp + n);
-
-		if (!em_word_is_free(w) || em_word_state(w) != EM_SWAPPED ||
-		    em_word_slot(w) != slot + n || !em_word_take(s->wp + n, &w, EM_FILLING))
-			break;
+	while (k < max && l->n < EM_BOUNCE_PAGES && claim_swapped(l, (int64_t)k + 1)) {
+		k++;
+		l->n++;
 	}
-	range->first += n - 1;
-	range->npages -= n - 1;
-	return n;
+	return k;
 }
 
-/* Publishes page i of a demand read.  A page read only is clean and protected, so that it can be dropped
+static void claim_before(struct load *l, uint64_t max)
+{
+	uint32_t left = (uint32_t)(l->s.wp - l->s.b->word), k = 0;
+
+	if (max > left)
+		max = left;
+	while (k < max && l->n < EM_BOUNCE_PAGES && claim_swapped(l, -(int64_t)k - 1)) {
+		k++;
+		l->n++;
+	}
+	l->mine = k;
+	l->s.wp -= k;
+	l->s.addr -= k * EM_PAGE_SIZE;
+	l->slot -= k;
+}
+
+/*
+ * What comes in by the same read, as far as the slots lie side by side: in a stream the pages that follow, which
+ * the prefetcher has named and which are taken off its range; or the neighbours, when it named a range around the
+ * page.  A page that is written stays the first, since that one is mapped writable.
+ */
+static void claim_named(struct load *l, struct extmem_range *range)
+{
+	extmem_page_t page = l->s.addr >> EM_PAGE_SHIFT;
+	uint32_t k;
+
+	if (range->first == page + 1) {
+		k = claim_behind(l, range->npages);
+		range->first += k;
+		range->npages -= k;
+	} else if (range->first <= page && page - range->first < range->npages) {
+		l->around = true;
+		claim_behind(l, range->npages - (uint32_t)(page - range->first) - 1);
+		if (!l->s.write)
+			claim_before(l, page - range->first);
+		range->npages = 0;
+	}
+}
+
+/* Publishes page i.  One that was read only is clean and protected, so that it can be dropped
    again without a write. */
-static void publish_read(struct site *s, uint32_t i, em_slot_t slot, bool clean)
+static void publish_read(struct load *l, uint32_t i, bool clean)
 {
-	uint32_t distance = em_evict_distance(em_word_load(s->wp + i));
+	em_word_t *wp = l->s.wp + i;
+	uint32_t distance = l->around && i != l->mine ? UINT32_MAX
+						      : em_evict_distance(em_word_load(wp));
 
-	em_word_release(s->wp + i, clean ? EM_CLEAN : EM_DIRTY, clean ? slot : EM_SLOT_NONE, 0, 0);
+	em_word_release(wp, clean ? EM_CLEAN : EM_DIRTY, clean ? l->slot + i : EM_SLOT_NONE, 0, 0);
 	if (!clean)
-		em_slots_free(em_engine.store, slot);
-	em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_SWAP_IN, distance);
+		em_slots_free(em_engine.store, l->slot + i);
+	em_event(l->s.addr + i * EM_PAGE_SIZE, EXTMEM_EV_SWAP_IN, distance);
 }
 
-/* Maps n pages from the bounce buffer: the first nw writable, the others clean. */
-static uint32_t map_read(struct site *s, uint32_t n, uint32_t nw, em_slot_t slot, int *err)
+/* Maps the pages from the bounce buffer: the first nw writable, the others clean. */
+static uint32_t map_read(struct load *l, uint32_t nw, int *err)
 {
-	const char *from = s->t->bounce;
+	const char *from = l->s.t->bounce;
+	uintptr_t addr = l->s.addr, off = nw * EM_PAGE_SIZE;
 	uint32_t done = 0, done2 = 0;
 
-	*err = nw ? em_uffd_copy(s->addr, from, nw, false, &done) : 0;
-	if (!*err && n > nw)
-		*err = em_uffd_copy(s->addr + nw * EM_PAGE_SIZE, from + nw * EM_PAGE_SIZE, n - nw,
-				    true, &done2);
+	*err = nw ? em_uffd_copy(addr, from, nw, false, &done) : 0;
+	if (!*err && l->n > nw)
+		*err = em_uffd_copy(addr + off, from + off, l->n - nw, true, &done2);
 	if (*err == -EEXIST)
 		em_panic("extmem: a page that is in the store is mapped as well\n");
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < l->n; i++) {
 		if (i < nw ? i < done : i < nw + done2)
-			publish_read(s, i, slot + i, i >= nw);
+			publish_read(l, i, i >= nw);
 		else
-			em_word_release(s->wp + i, EM_SWAPPED, slot + i, 0, 0);
+			em_word_release(l->s.wp + i, EM_SWAPPED, l->slot + i, 0, 0);
 	}
 	return done + done2;
 }
 
-/* n pages claimed could not be read together: only the one that is missed decides. */
-static int read_pages(struct site *s, em_slot_t slot, uint32_t *n)
+/* Pages claimed could not be read together: only the one that is missed decides. */
+static int read_pages(struct load *l)
 {
-	int ret = em_store_read_now(em_engine.store, slot, s->t->bounce, *n);
+	int ret = em_store_read_now(em_engine.store, l->slot, l->s.t->bounce, l->n);
 
 	if (!ret)
 		return 0;
-	for (uint32_t i = 1; i < *n; i++)
-		em_word_release(s->wp + i, EM_SWAPPED, slot + i, 0, 0);
-	*n = 1;
-	return em_io_read_again(slot, s->t->bounce);
+	for (uint32_t i = 0; i < l->n; i++)
+		if (i != l->mine)
+			em_word_release(l->s.wp + i, EM_SWAPPED, l->slot + i, 0, 0);
+	l->s.wp += l->mine;
+	l->s.addr += l->mine * EM_PAGE_SIZE;
+	l->slot += l->mine;
+	l->mine = 0;
+	l->n = 1;
+	return em_io_read_again(l->slot, l->s.t->bounce);
 }
 
 static enum em_fault_result demand(struct site *s, em_word_t w)
 {
+	struct load l = { .s = *s, .slot = em_word_slot(w), .n = 1 };
 	struct extmem_range range[EM_PREFETCH_RANGES];
 	bool failed_before = em_word_state(w) == EM_FAILED;
-	em_slot_t slot = em_word_slot(w);
-	uint32_t n = 1, have;
+	uint32_t asked, have;
 	size_t nrange;
 	int ret;
 
@@ -265,22 +317,22 @@ static enum em_fault_result demand(struct site *s, em_word_t w)
 		return EM_FAULT_DONE;
 	nrange = em_host_prefetch(s->t, s->r, s->addr, 1, s->write, false, range);
 	if (nrange)
-		n = claim_following(s, slot, &range[0]);
+		claim_named(&l, &range[0]);
 	/* Before our own read, so that both are under way together. */
 	em_host_prefetch_queue(range, nrange);
-	em_charge(s->t, n);
-	have = n;
-	ret = read_pages(s, slot, &n);
-	em_uncharge(have - n);
+	asked = l.n;
+	em_charge(s->t, asked);
+	ret = read_pages(&l);
+	em_uncharge(asked - l.n);
 	if (ret) {
-		em_io_read_failed(s->t, s->addr, slot, ret, failed_before);
-		em_word_release(s->wp, EM_FAILED, slot, 0, 0);
+		em_io_read_failed(s->t, s->addr, l.slot, ret, failed_before);
+		em_word_release(s->wp, EM_FAILED, l.slot, 0, 0);
 		em_uncharge(1);
 		return EM_FAULT_FAILED;
 	}
-	em_stat_add(bytes_read, n * EM_PAGE_SIZE);
-	have = map_read(s, n, wp_available() ? s->write : n, slot, &ret);
-	em_uncharge(n - have);
+	em_stat_add(bytes_read, l.n * EM_PAGE_SIZE);
+	have = map_read(&l, wp_available() ? s->write : l.n, &ret);
+	em_uncharge(l.n - have);
 	if (!have)
 		return fill_error(ret);
 	em_stat_inc(faults_major);

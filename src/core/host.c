@@ -370,7 +370,8 @@ size_t em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_
 	size_t n;
 
 	n = host.pf->fault(host.pf_state, &t->stream, &f, out, EM_PREFETCH_RANGES);
-	if (n)
+	/* Neighbours come by the fault's own read and need no window. */
+	if (n && !(out[0].first <= f.page && f.page - out[0].first < out[0].npages))
 		count_reader(t);
 	return n;
 }

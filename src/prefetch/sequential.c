@@ -12,10 +12,14 @@
  * small, doubles on every request after that up to what the engine allows, and halves
  * when pages of it were dropped unused.
  *
+ * Faults of no stream are read around where that pays: see around.c.
+ *
  * start=N  first window, pages (4)      max=N  largest window, pages (1024)
+ * around   (on)
  */
 #include <errno.h>
 
+#include "around.h"
 #include "policy/args.h"
 #include "policy/registry.h"
 
@@ -45,6 +49,9 @@ struct stream {
 	uint8_t reserved;
 };
 
+/* Instead of a candidate's stride: it is the end of a group that was read around its fault. */
+#define GROUP 127
+
 /* How struct extmem_stream is used.  A candidate is page << 8 | stride, 0: free. */
 struct __attribute__((may_alias)) thread_streams {
 	struct stream s[STREAMS];
@@ -57,6 +64,8 @@ _Static_assert(sizeof(struct thread_streams) <= sizeof(struct extmem_stream), "t
 /* `wasted` does not say which thread asked: it logs, and every thread looks for its own. */
 struct sequential {
 	unsigned start, max;
+	bool around_too;
+	struct em_around around;
 	uint32_t waste_seq;
 	uint64_t waste[WASTE_LOG];
 };
@@ -71,16 +80,20 @@ static int sequential_init(const struct extmem_policy_host *host, const char *ar
 		return -ENOMEM;
 	q->start = 4;
 	q->max = 1024;
+	q->around_too = true;
 	while (em_args_next(&args, &a)) {
 		if (em_arg_is(&a, "start") && em_arg_number(&a, 1, 1024, &q->start))
 			continue;
 		if (em_arg_is(&a, "max") && em_arg_number(&a, 1, 32768, &q->max))
 			continue;
-		em_args_complain(&a, "sequential", "start=1..1024, max=1..32768", err, err_len);
+		if (em_arg_is(&a, "around") && em_arg_switch(&a, &q->around_too))
+			continue;
+		em_args_complain(&a, "sequential", "start=1..1024, max=1..32768, around=on|off",
+				 err, err_len);
 		return -EINVAL;
 	}
 	*state = q;
-	return 0;
+	return em_around_init(&q->around, host);
 }
 
 static inline int64_t diff(uint64_t a, uint64_t b)
@@ -239,18 +252,24 @@ static struct stream *start(struct sequential *q, struct thread_streams *t,
 	return s;
 }
 
-/* A fault of no stream: does it follow an earlier one?  Remembers it if not. */
+/* A fault of no stream: does it follow an earlier one?  Remembers it if not.  group: what is read around
+   it, or NULL. */
 static struct stream *consider(struct sequential *q, struct thread_streams *t,
-			       const struct extmem_fault *f)
+			       const struct extmem_fault *f, const struct extmem_range *group)
 {
 	uint64_t end = f->page + (f->npages > 1 ? f->npages - 1 : 0);
 	int i;
 
+	if (group)
+		end = group->first + group->npages - 1;
 	for (i = 0; i < CANDIDATES; i++) {
 		uint64_t c = t->candidate[i];
 		int64_t d = diff(f->page, c >> 8);
 		int stride = (int8_t)c;
 
+		/* backwards it is the group's other end that counts */
+		if (stride == GROUP && d < 0)
+			d += EM_AROUND_PAGES - 1;
 		if (!c || d == 0 || d > STRIDE_MAX || d < -STRIDE_MAX)
 			continue;
 		if (d == stride || (d == 1 && t->noise < NOISE_RANDOM)) {
@@ -260,7 +279,7 @@ static struct stream *consider(struct sequential *q, struct thread_streams *t,
 		t->candidate[i] = end << 8 | (uint8_t)d;
 		return NULL;
 	}
-	t->candidate[t->next_candidate++ % CANDIDATES] = end << 8;
+	t->candidate[t->next_candidate++ % CANDIDATES] = end << 8 | (group ? GROUP : 0);
 	if (t->noise < NOISE_MAX)
 		t->noise++;
 	return NULL;
@@ -272,6 +291,7 @@ static size_t sequential_fault(void *state, struct extmem_stream *stream,
 	struct sequential *q = state;
 	struct thread_streams *t = (struct thread_streams *)stream->word;
 	struct stream *s;
+	size_t n = 0;
 
 	if (f->advice == EXTMEM_ADVICE_RANDOM || f->window_max < WINDOW_MIN)
 		return 0;
@@ -283,10 +303,13 @@ static size_t sequential_fault(void *state, struct extmem_stream *stream,
 		t->noise -= t->noise < 4 ? t->noise : 4;
 	else if (f->advice == EXTMEM_ADVICE_SEQUENTIAL)
 		s = start(q, t, f, 1, ADVISED_WINDOW);
-	else
-		s = consider(q, t, f);
+	else {
+		if (q->around_too && !f->hit)
+			n = em_around_fault(&q->around, f, out);
+		s = consider(q, t, f, n ? out : NULL);
+	}
 	if (!s)
-		return 0;
+		return n;
 	s->used = t->clock;
 	return advance(q, s, f, out, max);
 }
@@ -305,7 +328,8 @@ const struct extmem_prefetch_ops em_prefetch_sequential = {
 	.abi = EXTMEM_POLICY_ABI,
 	.name = "sequential",
 	.description = "read-ahead for sequential and strided access, window adapts; "
-		       "args: start=PAGES,max=PAGES",
+		       "neighbours of other faults where they are used; "
+		       "args: start=PAGES,max=PAGES,around=on|off",
 	.init = sequential_init,
 	.fault = sequential_fault,
 	.wasted = sequential_wasted,
