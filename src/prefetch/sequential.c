@@ -49,7 +49,8 @@ struct stream {
 	uint8_t reserved;
 };
 
-/* Instead of a candidate's stride: it is the end of a group that was read around its fault. */
+/* Instead of a candidate's stride: it is the end of a group that was read around its fault, and the stream may
+   go on from either end. */
 #define GROUP 127
 
 /* How struct extmem_stream is used.  A candidate is page << 8 | stride, 0: free. */
@@ -276,7 +277,7 @@ static struct stream *consider(struct sequential *q, struct thread_streams *t,
 			t->candidate[i] = 0;
 			return start(q, t, f, (int)d, q->start);
 		}
-		t->candidate[i] = end << 8 | (uint8_t)d;
+		t->candidate[i] = (d < 0 && group ? group->first : end) << 8 | (uint8_t)d;
 		return NULL;
 	}
 	t->candidate[t->next_candidate++ % CANDIDATES] = end << 8 | (group ? GROUP : 0);

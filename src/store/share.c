@@ -237,6 +237,10 @@ static int back_extent(struct em_store *st, uint32_t e)
 	if (em_store_check_fsize(st, end))
 		return -EFBIG;
 	em_store_wait_held(st, true, e * EM_EXTENT_SLOTS, 0);
+	/* Thousands of processes that evict a page each, or a chain of forks in which nobody's extents
+	   are free before the last has gone, must not fill the disk with room that is not used. */
+	if (st->nancestors && !st->slots.nown)
+		return extend(st, end);
 	do {
 		r = em_store_injected(st, true, e * EM_EXTENT_SLOTS, 0);
 		if (r >= 0)

@@ -302,6 +302,37 @@ static void failed_fork(void **state)
 	em_store_close(st);
 }
 
+static void write_one_page(struct em_store *st)
+{
+	uint64_t *p = pages_new(1);
+	struct iovec iov = { p, EM_SLOT_SIZE };
+	em_slot_t slot;
+
+	pages_fill(p, 1, 3);
+	if (em_slots_alloc(st, 1, &slot) != 1 || em_store_writev(st, slot, &iov, 1))
+		_exit(8);
+	memset(p, 0, EM_SLOT_SIZE);
+	if (em_store_read(st, slot, p, 1) || !pages_are(p, 1, 3))
+		_exit(8);
+}
+
+/* A storm of processes that evict a page each, all alive. */
+static void small_children_take_little_of_the_disk(void **state)
+{
+	struct em_store *st = open_store(1ull << 30);
+	pid_t child[20];
+	struct stat sb;
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		child[i] = fork_store(st, write_one_page);
+	assert_int_equal(fstat(st->fd, &sb), 0);
+	assert_true(sb.st_blocks * 512ull < 4u << 20);
+	for (int i = 0; i < 20; i++)
+		kill_child(child[i]);
+	em_store_close(st);
+}
+
 static void use_one_extent(struct em_store *st)
 {
 	em_slot_t first;
@@ -415,6 +446,7 @@ static int group(const char *name)
 		cmocka_unit_test(ancestors_are_remembered),
 		cmocka_unit_test(exec_ends_the_claim),
 		cmocka_unit_test(failed_fork),
+		cmocka_unit_test(small_children_take_little_of_the_disk),
 		cmocka_unit_test(dead_children_are_reclaimed),
 		cmocka_unit_test(counters_overflow),
 		cmocka_unit_test(works_after_chroot),
