@@ -6,7 +6,7 @@ that make other processors flush their TLB.
     costs_test.py BUILD
 
 Each case runs a workload under `strace -c` and `extmem run --stats` and holds the counts to limits a little
-above what they are.  Prints TAP.
+above what they are.  With --spin 0: how often a thread that waits awake looks is a matter of time.  Prints TAP.
 """
 import json
 import os
@@ -25,7 +25,7 @@ class Counts:
         with tempfile.TemporaryDirectory(prefix="costs-") as work:
             trace, stats = os.path.join(work, "trace"), os.path.join(work, "stats")
             subprocess.run(["strace", "-f", "-c", "-U", "name,calls", "-o", trace,
-                            os.path.join(build, "extmem"), "run", "--dram", str(budget),
+                            os.path.join(build, "extmem"), "run", "--dram", str(budget), "--spin", "0",
                             "--stats", stats, "--", *command],
                            check=True, stdout=subprocess.DEVNULL, timeout=120)
             with open(trace, encoding="ascii") as text:
@@ -55,6 +55,9 @@ def measures(c):
     """Name -> value; a case names those it limits."""
     return {
         "calls a fault": per(c.of(*PAGING), c.faults),
+        "faults a page touched first": per(c.stats["faults"]["first_touch"],
+                                           c.stats["pages"]["first_touch"]),
+        "pages filled": c.stats["pages"]["first_touch"],
         "faults a page brought in": per(c.faults, c.stats["pages"]["in"]),
         "calls a page brought in": per(c.of(*PAGING), c.stats["pages"]["in"]),
         "shootdowns an evicted page": per(c.stats["kernel"]["shootdowns"], c.evicted),
@@ -75,6 +78,13 @@ def cases(build):
              "--pages", "4096", "--stride", "16"]
     # One ioctl and the return from the signal.
     yield "first touch", minor, 512 * MIB, {"calls a fault": 2.3}
+    # In no order: all of the memory, and a sixteenth of it.
+    shuffled = [os.path.join(build, "bench/minorfault"), "--op", "write", "--threads", "1",
+                "--pages", "4096", "--shuffle", "--stride"]
+    yield "dense first touch in no order", [*shuffled, "1"], 512 * MIB, {
+        "faults a page touched first": 0.6}
+    yield "sparse first touch in no order", [*shuffled, "16"], 512 * MIB, {
+        "pages filled": 4096 * 1.05}
     # One read more; a batch of victims is unmapped by one call.
     yield ("random read", touch(build, "rand-read", 20000), 32 * MIB,
            {"calls a fault": 3.4, "shootdowns an evicted page": 0.03})

@@ -30,7 +30,8 @@ class Death(unittest.TestCase):
              '--delivery', delivery, '--stats', stats or self.stats, '--', PROG, *args],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(env or {})},
             preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL)
-                                for n in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)])
+                                for n in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP,
+                                          signal.SIGPIPE)])
 
     def end(self, p, status, stderr=b''):
         _, err = p.communicate(timeout=60)
