@@ -134,6 +134,11 @@ int em_store_read_now(struct em_store *st, em_slot_t slot, void *buf, size_t n)
 	return ret;
 }
 
+void em_store_stop_looking(struct em_store *st)
+{
+	__atomic_store_n(&st->spin.most, 0, __ATOMIC_RELAXED);
+}
+
 size_t em_spin_fds(const struct em_store *st, int *fds, size_t max)
 {
 	size_t n = 0;

@@ -80,6 +80,9 @@ int em_store_read(struct em_store *st, em_slot_t slot, void *buf, size_t n);
 /* The same for a thread that can do nothing else until the pages are there: while a processor would be
    idle otherwise it does not sleep, which saves the way back from idle. [sigsafe] */
 int em_store_read_now(struct em_store *st, em_slot_t slot, void *buf, size_t n);
+/* From now on such reads are plain ones, which take one system call that a program's own filter is more
+   likely to allow. [sigsafe] */
+void em_store_stop_looking(struct em_store *st);
 /* Scatter/gather over iov (each element a multiple of the page size, page aligned);
    total pages = consecutive slots.  [sigsafe] */
 int em_store_readv(struct em_store *st, em_slot_t slot, const struct iovec *iov, int iovcnt);

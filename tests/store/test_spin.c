@@ -148,6 +148,21 @@ static void past_the_end_is_an_error(void **state)
 	em_store_close(store);
 }
 
+static void may_be_told_to_stop(void **state)
+{
+	uint64_t *buf = pages_new(4);
+	unsigned seed = 5;
+
+	(void)state;
+	fill_store();
+	em_store_stop_looking(store);
+	for (int i = 0; i < 20; i++)
+		assert_true(read_is_right(buf, &seed));
+	assert_null(store->spin.s[0].q);
+	munmap(buf, 4 * EM_SLOT_SIZE);
+	em_store_close(store);
+}
+
 /* With one processor there is nobody to do the work meanwhile. */
 static void one_processor_never_looks(void **state)
 {
@@ -171,6 +186,7 @@ static int group(const char *name)
 		cmocka_unit_test(descriptors_move_meanwhile),
 		cmocka_unit_test(parent_and_child),
 		cmocka_unit_test(past_the_end_is_an_error),
+		cmocka_unit_test(may_be_told_to_stop),
 		cmocka_unit_test(one_processor_never_looks),
 	};
 
