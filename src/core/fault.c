@@ -22,7 +22,7 @@ static const char zeros[TOUCH_RUN_MAX * EM_PAGE_SIZE] __attribute__((aligned(409
 struct site {
 	struct em_thread *t;
 	uintptr_t addr; /* page */
-	bool write;
+	bool write, alone; /* alone: its neighbours were refused */
 	struct em_block *b;
 	em_word_t *wp;
 	struct em_region *r;
@@ -316,7 +316,7 @@ static enum em_fault_result demand(struct site *s, em_word_t w)
 	if (!em_word_take(s->wp, &w, EM_FILLING))
 		return EM_FAULT_DONE;
 	nrange = em_host_prefetch(s->t, s->r, s->addr, 1, s->write, false, range);
-	if (nrange)
+	if (nrange && !s->alone)
 		claim_named(&l, &range[0]);
 	/* Before our own read, so that both are under way together. */
 	em_host_prefetch_queue(range, nrange);
@@ -333,6 +333,11 @@ static enum em_fault_result demand(struct site *s, em_word_t w)
 	em_stat_add(bytes_read, l.n * EM_PAGE_SIZE);
 	have = map_read(&l, wp_available() ? s->write : l.n, &ret);
 	em_uncharge(l.n - have);
+	if (!have && l.n > 1) {
+		/* Perhaps one beside it, whose mapping is just going away: that says nothing of this page. */
+		s->alone = true;
+		return EM_FAULT_DONE;
+	}
 	if (!have)
 		return fill_error(ret);
 	em_stat_inc(faults_major);
