@@ -22,7 +22,7 @@ static const char zeros[TOUCH_RUN_MAX * EM_PAGE_SIZE] __attribute__((aligned(409
 struct site {
 	struct em_thread *t;
 	uintptr_t addr; /* page */
-	bool write, alone; /* alone: its neighbours were refused */
+	bool write, alone; /* alone: a read with neighbours was refused, perhaps for one of these */
 	struct em_block *b;
 	em_word_t *wp;
 	struct em_region *r;
@@ -238,14 +238,15 @@ static void claim_named(struct load *l, struct extmem_range *range)
 	extmem_page_t page = l->s.addr >> EM_PAGE_SHIFT;
 	uint32_t k;
 
-	if (range->first == page + 1) {
+	if (range->first == page + 1 && !l->s.alone) {
 		k = claim_behind(l, range->npages);
 		range->first += k;
 		range->npages -= k;
 	} else if (range->first <= page && page - range->first < range->npages) {
-		l->around = true;
-		claim_behind(l, range->npages - (uint32_t)(page - range->first) - 1);
-		if (!l->s.write)
+		l->around = !l->s.alone;
+		if (l->around)
+			claim_behind(l, range->npages - (uint32_t)(page - range->first) - 1);
+		if (l->around && !l->s.write)
 			claim_before(l, page - range->first);
 		range->npages = 0;
 	}
@@ -316,7 +317,7 @@ static enum em_fault_result demand(struct site *s, em_word_t w)
 	if (!em_word_take(s->wp, &w, EM_FILLING))
 		return EM_FAULT_DONE;
 	nrange = em_host_prefetch(s->t, s->r, s->addr, 1, s->write, false, range);
-	if (nrange && !s->alone)
+	if (nrange)
 		claim_named(&l, &range[0]);
 	/* Before our own read, so that both are under way together. */
 	em_host_prefetch_queue(range, nrange);
@@ -334,7 +335,7 @@ static enum em_fault_result demand(struct site *s, em_word_t w)
 	have = map_read(&l, wp_available() ? s->write : l.n, &ret);
 	em_uncharge(l.n - have);
 	if (!have && l.n > 1) {
-		/* Perhaps one beside it, whose mapping is just going away: that says nothing of this page. */
+		/* A neighbour whose mapping went away unseen says nothing of this page. */
 		s->alone = true;
 		return EM_FAULT_DONE;
 	}
