@@ -253,7 +253,8 @@ struct em_thread {
 	uintptr_t again_addr;	/* served, and faulted again: how often in a row */
 	uint32_t again;
 	uint64_t own_pending;	/* sent while the program had them blocked */
-	uintptr_t refused_addr; /* a fault that was not ours, to tell a race from the real thing */
+	uintptr_t refused_addr; /* a fault that was not ours, to tell a race from the real thing, */
+	uint32_t refused;	/* and how often more in a row */
 	struct extmem_stream stream;
 	uint32_t stream_epoch;	/* when it last asked for pages ahead: see host.c */
 	struct em_readable readable[EM_READABLE_PAGES];
@@ -600,6 +601,9 @@ int em_range_pin(uintptr_t addr, size_t len);
 /* Out of management, for good; content is brought in.  0; -ENOMEM: more content than three quarters of the
    budget; -EFAULT: some of it is lost. */
 int em_range_release(uintptr_t start, uintptr_t end);
+/* For a fault where nothing was managed: waits until the range operation that may be under way is over; is
+   the address managed then?  False too where t cannot wait. [upcall, outside a section] */
+bool em_range_settles(const struct em_thread *t, uintptr_t addr);
 long em_range_mlock(long nr, uintptr_t addr, size_t len, long flags);
 long em_range_munlockall(void);
 

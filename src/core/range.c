@@ -9,6 +9,7 @@
 #include "uffd_compat.h"
 
 static struct em_mutex map_lock;
+static const struct em_thread *map_owner; /* who holds it */
 static uint64_t op_ids;
 
 enum { CHECK_EVERY = 64 };
@@ -30,6 +31,7 @@ static void block_signals(struct em_range_op *op)
 static void begin(struct em_range_op *op)
 {
 	em_enter(op->t, false);
+	__atomic_store_n(&map_owner, op->t, __ATOMIC_RELAXED);
 	op->id = ++op_ids;
 	em_retire_poll();
 }
@@ -63,8 +65,21 @@ void em_range_leave(struct em_range_op *op)
 	if (op->id % CHECK_EVERY == 0)
 		em_space_check(op->t);
 	em_leave(op->t, false);
+	__atomic_store_n(&map_owner, NULL, __ATOMIC_RELAXED);
 	em_mutex_unlock(&map_lock);
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &op->mask, NULL, sizeof(op->mask));
+}
+
+bool em_range_settles(const struct em_thread *t, uintptr_t addr)
+{
+	bool managed;
+
+	if (t->depth || __atomic_load_n(&map_owner, __ATOMIC_RELAXED) == t)
+		return false;
+	em_mutex_lock(&map_lock); /* blocks and regions are given back under it: no section is needed */
+	managed = em_range_region_at(addr) != NULL;
+	em_mutex_unlock(&map_lock);
+	return managed;
 }
 
 /* ---- locking -------------------------------------------------------------------------- */

@@ -19,17 +19,18 @@
 
 enum { ALT_STACK_BYTES = 64 * 1024, PF_WRITE = 2 };
 
-/* A fault that is not ours may be a race with munmap: the retried access tells (SIGSEGV then).
-   The same address twice in a row is the real thing. */
+enum { AGAIN_MAX = 16, REFUSED_MAX = 64 };
+
+/* A fault that is not ours may be a race with munmap: the retried access tells (SIGSEGV then).  When the
+   same address comes again, somebody may just be replacing the mapping. */
 static bool is_race(struct em_thread *t, uintptr_t addr)
 {
 	bool first = t->refused_addr != addr;
 
 	t->refused_addr = addr;
-	return first;
+	t->refused = first ? 0 : t->refused + 1;
+	return first || (t->refused < REFUSED_MAX && em_range_settles(t, addr));
 }
-
-enum { AGAIN_MAX = 16 };
 
 /* The same address served many times in a row: not a race any more. */
 static void note_again(struct em_thread *t, uintptr_t addr)
@@ -104,7 +105,11 @@ static void on_sigbus(int sig, siginfo_t *si, void *ucv)
 	struct em_thread *t;
 
 	(void)sig;
-	if (si->si_code == BUS_ADRERR && em_space_may_manage(addr, 1)) {
+	if (si->si_code == BUS_ADRERR && !em_space_may_manage(addr, 1)) {
+		t = em_thread_self();
+		if (t && is_race(t, addr))
+			return;
+	} else if (si->si_code == BUS_ADRERR) {
 		t = em_thread_self();
 		if (!t)
 			em_panic("extmem: no memory for a thread context\n");

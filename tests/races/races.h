@@ -16,7 +16,8 @@ void pressure_once(size_t bytes);
 	X(fibers_on_managed_stacks) X(threads_on_managed_stacks) X(alternate_stack_after_fork) \
 	X(small_alternate_stack) X(all_held_and_fork) X(jump_out_of_handlers) \
 	X(thread_churn_and_fork) X(spawn_under_pressure) X(calls_on_an_evicted_stack) \
-	X(robust_mutexes_that_are_evicted)
+	X(robust_mutexes_that_are_evicted) \
+	X(replaced_under_a_reader)
 TESTS(TAP_DECLARE)
 
 #endif
