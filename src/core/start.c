@@ -99,6 +99,8 @@ static int start_delivery(const struct em_options *o, char *err, size_t err_len)
 	}
 	if (o->delivery == EM_DELIVERY_UPCALL)
 		em_signals_take(SIGBUS);
+	else
+		em_signals_adopt();
 	ret = o->delivery == EM_DELIVERY_UPCALL ? em_upcall_install(true)
 						: em_handlers_start(o->delivery_threads);
 	if (ret)

@@ -219,13 +219,11 @@ static bool between(greg_t rip, const char *from, const char *end)
 
 /* A transfer of which a part is done returns that part: the kernel would not have restarted it.  One
    of which nothing is done starts as if there had been no signal. */
-static void stop_transfer(const struct em_sigdelivery *d)
+void em_sigframe_stop_transfer(struct em_thread *t, greg_t *g)
 {
-	greg_t *g = d->uc->uc_mcontext.gregs;
-
 	if (between(g[REG_RIP], em_first_from, em_first_end))
 		return;
-	d->t->stop = 1;
+	t->stop = 1;
 	if (between(g[REG_RIP], em_next_from, em_next_end)) {
 		g[REG_RIP] = (greg_t)em_next_end;
 		g[REG_RAX] = -EINTR;
@@ -239,7 +237,7 @@ void em_sigframe_enter(struct em_sigdelivery *d)
 
 	if (!(d->act.flags & 0x04000000 /* SA_RESTORER */) || !find_place(d, &p))
 		em_signals_frame_failed(d);
-	stop_transfer(d);
+	em_sigframe_stop_transfer(d->t, d->uc->uc_mcontext.gregs);
 	write_frame(d, &p);
 	d->t->waiting = false;
 	if (d->t->alt.flags & AUTODISARM) {
@@ -299,6 +297,20 @@ void em_sigframe_return(const void *from)
 	em_upcall_keep_own_stack(t, &uc.stack);
 	em_sigmask_send_pending(t);
 	em_sigreturn_from(&uc);
+}
+
+void em_sigframe_returns(struct kernel_uc *uc);
+
+/* For sigreturn.S: a handler that the kernel has entered goes back.  That it ran is early enough to know now:
+   what it interrupted has not gone on yet.  The mask that it wrote into its frame is restored by the kernel as
+   it is. */
+void em_sigframe_returns(struct kernel_uc *uc)
+{
+	struct em_thread *t = em_thread_self();
+
+	uc->mask = em_sigmask_to_kernel(uc->mask);
+	if (t)
+		em_sigframe_stop_transfer(t, uc->mc.gregs);
 }
 
 int em_sigframe_rt_sigreturn(struct em_regs *r)

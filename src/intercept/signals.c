@@ -86,65 +86,6 @@ static struct em_sigaction entry_for(unsigned long flags)
 	};
 }
 
-/* What the kernel gets where the program wants `act`, of a signal that is not kept. */
-static struct em_sigaction kernel_form(int n, const struct em_sigaction *act)
-{
-	struct em_sigaction form = *act;
-
-	if (needs_us(n, act))
-		return entry_for(act->flags);
-	form.mask = em_sigmask_to_kernel(act->mask);
-	return form;
-}
-
-/* ---- at start ---------------------------------------------------------------------------- */
-
-/* What constructors have installed before us. */
-static void adopt_handlers(void)
-{
-	for (int n = 1; n < EM_NSIG; n++) {
-		struct em_sigaction a, entry;
-
-		if (em_signals_are_ours(n) || kernel_action(n, NULL, &a) ||
-		    a.handler == (uintptr_t)on_signal)
-			continue;
-		sig.action[n] = a;
-		if (!is_kept(n) && !needs_us(n, &a))
-			continue;
-		entry = entry_for(a.flags);
-		kernel_action(n, &entry, NULL);
-	}
-}
-
-void em_signals_want_last_words(void)
-{
-	/* The kernel ignores what would kill the first process of a namespace. */
-	if (em_sys_getpid() == 1)
-		return;
-	sig.last_words = true;
-	adopt_handlers();
-}
-
-void em_signals_take(int signo)
-{
-	struct em_thread *t = em_thread_self();
-	uint64_t mask = 0;
-
-	/* Whoever started us may have blocked it. */
-	em_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, 8);
-	mask = em_sigmask_to_program(t, mask);
-	sig.ours |= EM_SIG_BIT(signo);
-	kernel_action(signo, NULL, &sig.action[signo]);
-	if (signo == SIGBUS)
-		adopt_handlers();
-	if (t)
-		em_sigmask_note(t, mask);
-	mask = em_sigmask_to_kernel(mask);
-	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
-}
-
-/* ---- sigaction ------------------------------------------------------------------------- */
-
 static bool is_standard_restorer(uintptr_t restorer)
 {
 	static const unsigned char forms[2][9] = {
@@ -172,6 +113,71 @@ static bool is_standard_restorer(uintptr_t restorer)
 	}
 	return false;
 }
+
+/* What the kernel gets where the program wants `act`, of a signal that is not kept. */
+static struct em_sigaction kernel_form(int n, const struct em_sigaction *act)
+{
+	struct em_sigaction form = *act;
+
+	if (needs_us(n, act))
+		return entry_for(act->flags);
+	form.mask = em_sigmask_to_kernel(act->mask);
+	if (is_handler(act) && (act->flags & SA_RESTORER_FLAG) &&
+	    is_standard_restorer(act->restorer))
+		form.restorer = (uintptr_t)em_direct_restorer;
+	return form;
+}
+
+/* ---- at start ---------------------------------------------------------------------------- */
+
+static bool is_our_form(const struct em_sigaction *a)
+{
+	return a->handler == (uintptr_t)on_signal || a->restorer == (uintptr_t)em_direct_restorer;
+}
+
+void em_signals_adopt(void)
+{
+	for (int n = 1; n < EM_NSIG; n++) {
+		struct em_sigaction a, entry;
+
+		if (em_signals_are_ours(n) || kernel_action(n, NULL, &a) || is_our_form(&a))
+			continue;
+		sig.action[n] = a;
+		if (!is_kept(n) && !needs_us(n, &a) && !is_handler(&a))
+			continue;
+		entry = is_kept(n) ? entry_for(a.flags) : kernel_form(n, &a);
+		kernel_action(n, &entry, NULL);
+	}
+}
+
+void em_signals_want_last_words(void)
+{
+	/* The kernel ignores what would kill the first process of a namespace. */
+	if (em_sys_getpid() == 1)
+		return;
+	sig.last_words = true;
+	em_signals_adopt();
+}
+
+void em_signals_take(int signo)
+{
+	struct em_thread *t = em_thread_self();
+	uint64_t mask = 0;
+
+	/* Whoever started us may have blocked it. */
+	em_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, 8);
+	mask = em_sigmask_to_program(t, mask);
+	sig.ours |= EM_SIG_BIT(signo);
+	kernel_action(signo, NULL, &sig.action[signo]);
+	if (signo == SIGBUS)
+		em_signals_adopt();
+	if (t)
+		em_sigmask_note(t, mask);
+	mask = em_sigmask_to_kernel(mask);
+	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+}
+
+/* ---- sigaction ------------------------------------------------------------------------- */
 
 /* A vfork child and the like: it resets handlers in a table of its own, but our record is shared with its
    parent.  And it may be killed at any time, so it must not own our lock. */
@@ -221,6 +227,8 @@ static long change_action(int n, const struct em_sigaction *act, struct em_sigac
 	ret = kernel_action(n, act ? &entry : NULL, old);
 	if (!ret && (old->handler == (uintptr_t)on_signal || old->handler == sig.action[n].handler))
 		*old = sig.action[n];
+	if (old->restorer == (uintptr_t)em_direct_restorer)
+		old->restorer = sig.action[n].restorer; /* SA_RESETHAND took the handler */
 	if (!ret && act)
 		sig.action[n] = *act;
 	return ret;
@@ -406,6 +414,7 @@ static void call_directly(struct em_thread *t, int n, siginfo_t *si, ucontext_t 
 	}
 	mask = em_sigmask_to_kernel(mask);
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+	em_sigframe_stop_transfer(t, uc->uc_mcontext.gregs);
 	((void (*)(int, siginfo_t *, void *))act.handler)(n, si, uc);
 }
 

@@ -9,6 +9,8 @@
  * A SIGBUS that somebody sent is queued once more as SIGSTKFLT, its stand-in, which is blocked
  * in the kernel whenever the program has SIGBUS blocked: so the kernel keeps it pending, chooses the
  * thread and ends waits as it does for any other signal (sigmask.c).
+ *
+ * With handler threads the kernel enters the program's handlers itself.  We only see them return.
  */
 #ifndef EM_INTERCEPT_SIGNALS_H
 #define EM_INTERCEPT_SIGNALS_H
@@ -47,6 +49,8 @@ struct em_sigdelivery {
    handler afterwards.  At start, before the program has threads. */
 void em_signals_take(int signo);
 bool em_signals_are_ours(int signo);
+/* At start: the handlers that constructors have installed before us get the form that sigaction gives them. */
+void em_signals_adopt(void);
 
 /* At start: what ends the process shall write its statistics first (em_stats_write_dying).  So the kernel
    has us for every signal that would, and the program sees its default action as before. */
@@ -101,6 +105,9 @@ void em_sigmask_after_read(const struct em_regs *regs);
 void em_sigframe_enter(struct em_sigdelivery *d) __attribute__((noreturn));
 /* Goes back to where a frame of the program's says, from our own stack. */
 void em_sigframe_return(const void *kernel_uc) __attribute__((noreturn));
+/* A handler of the program was entered, or is about to be, from where uc says: what is between two of its
+   system calls shall know. */
+void em_sigframe_stop_transfer(struct em_thread *t, greg_t *gregs);
 /* The program makes the call itself.  An enum em_hook_action. */
 int em_sigframe_rt_sigreturn(struct em_regs *regs);
 void em_sigframe_sigaltstack(struct em_regs *regs);
@@ -115,6 +122,7 @@ stack_t em_upcall_own_stack(const struct em_thread *t);
 
 /* sigreturn.S */
 void em_signal_restorer(void);
+void em_direct_restorer(void); /* of frames that the kernel has made for the program's handlers */
 void em_sigreturn_from(const void *kernel_uc) __attribute__((noreturn));
 void em_sigreturn_switch(void *kernel_uc) __attribute__((noreturn));
 /* A system call for which the kernel installs another mask, and the address behind it. */

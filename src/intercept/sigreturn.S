@@ -2,9 +2,10 @@
 /*
  * The ways out of signal frames.
  *
- * em_signal_restorer is where the program's handlers return to: rsp points to the ucontext of the
- * frame.  Its unwind table says that the caller is what the frame tells, for unwinders (backtrace,
- * pthread_cancel, debuggers).  They look the return address up minus one: hence the nop.
+ * em_signal_restorer is where the program's handlers return to, em_direct_restorer where they do whose frame
+ * the kernel has written: rsp points to the ucontext of the frame.  Their unwind table says that the
+ * caller is what the frame tells, for unwinders (backtrace, pthread_cancel, debuggers).  They look the
+ * return address up minus one: hence the nops.
  */
 #define UC_R8 40
 #define UC_R9 48
@@ -63,8 +64,19 @@
 em_signal_restorer:
 	movq	%rsp, %rdi
 	jmp	em_sigreturn_switch
-	.cfi_endproc
 	.size	em_signal_restorer, . - em_signal_restorer
+	nop
+	.globl	em_direct_restorer
+	.hidden	em_direct_restorer
+	.type	em_direct_restorer, @function
+em_direct_restorer:
+	movq	%rsp, %rdi		/* aligned: the kernel's frame begins eight bytes below */
+	call	em_sigframe_returns
+	movl	$SYS_rt_sigreturn, %eax
+	syscall
+	ud2
+	.cfi_endproc
+	.size	em_direct_restorer, . - em_direct_restorer
 
 /*
  * void em_sigreturn_switch(void *kernel_uc): blocks signals, goes to the top of our alternate

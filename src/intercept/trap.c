@@ -62,19 +62,6 @@ static long trap_this_thread(void)
 
 /* ---- the handler ------------------------------------------------------------------------- */
 
-/* What the handler of a signal wrote into its frame is restored by the kernel as it is: a blocked
-   SIGSYS would kill. */
-static void clean_frame(uintptr_t sp)
-{
-	ucontext_t *uc = (ucontext_t *)sp;
-	uint64_t mask, clean;
-
-	em_memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
-	clean = em_sigmask_to_kernel(mask);
-	if (clean != mask)
-		em_memcpy(&uc->uc_sigmask, &clean, sizeof(clean));
-}
-
 /* The kernel has put rax back; rcx and r11 are its own to destroy. */
 static void redirect(const siginfo_t *si, greg_t *reg)
 {
@@ -82,8 +69,7 @@ static void redirect(const siginfo_t *si, greg_t *reg)
 	if (si->si_arch != AUDIT_ARCH_X86_64) {
 		reg[REG_RIP] = (greg_t)em_trap_int80;
 	} else if (reg[REG_RAX] == SYS_rt_sigreturn && !em_signals_are_ours(SIGBUS)) {
-		clean_frame((uintptr_t)reg[REG_RSP]);
-		reg[REG_RIP] = (greg_t)em_trap_syscall;
+		reg[REG_RIP] = (greg_t)em_direct_restorer;
 	} else {
 		em_stat_inc(syscalls_trapped);
 		reg[REG_RIP] = (greg_t)em_trap_entry;

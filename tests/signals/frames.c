@@ -182,12 +182,13 @@ void test_handler_has_fresh_fpu(void)
 
 static void twice(void)
 {
-	struct sigaction old;
+	struct sigaction set, old;
 
 	test_handler(SIGUSR1, (int)SA_RESETHAND, test_note_sp);
+	CHECK(sigaction(SIGUSR1, NULL, &set) == 0);
 	CHECK(raise(SIGUSR1) == 0 && test_calls == 1);
 	CHECK(sigaction(SIGUSR1, NULL, &old) == 0 && old.sa_handler == SIG_DFL);
-	CHECK((unsigned)old.sa_flags & SA_RESETHAND);
+	CHECK(((unsigned)old.sa_flags & SA_RESETHAND) && old.sa_restorer == set.sa_restorer);
 	raise(SIGUSR1);
 }
 

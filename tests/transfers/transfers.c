@@ -69,12 +69,7 @@ void drain(int fd, size_t n, size_t at)
 
 int main(int argc, char **argv)
 {
-	static const struct tap_test tests[] = { TESTS(TAP_ENTRY) UPCALL_TESTS(TAP_ENTRY) };
-	size_t all = sizeof(tests) / sizeof(tests[0]), some = 0;
+	static const struct tap_test tests[] = { TESTS(TAP_ENTRY) };
 
-	while (tests[some].fn != test_interrupted_pipe_write)
-		some++;
-	if (argc > 1 && !strcmp(argv[1], "--handler-threads"))
-		return tap_run(tests, some, NULL);
-	return tap_run(tests, all, argc > 1 ? argv[1] : NULL);
+	return tap_run(tests, sizeof(tests) / sizeof(tests[0]), argc > 1 ? argv[1] : NULL);
 }

@@ -32,13 +32,10 @@ void drain(int fd, size_t n, size_t at);
 	X(file_vectors) X(file_offsets) X(file_append) X(file_size_limit) X(file_hole_in_the_buffer) \
 	X(pipe_hole_in_the_buffer) X(process_vm_large) X(process_vm_hole) \
 	X(datagram_is_whole) X(datagram_is_cut_off) X(packets_keep_their_ends) \
-	X(many_datagrams) X(many_datagrams_wait_for_one)
-/* What cannot be promised with handler threads. */
-#define UPCALL_TESTS(X) \
+	X(many_datagrams) X(many_datagrams_wait_for_one) \
 	X(interrupted_pipe_write) X(interrupted_pipe_write_restarting) \
 	X(interrupted_socket_write) X(interrupted_waitall) X(interrupted_recvmmsg) \
 	X(interrupted_before_the_first_byte) X(interrupted_anywhere)
 TESTS(TAP_DECLARE)
-UPCALL_TESTS(TAP_DECLARE)
 
 #endif
