@@ -631,10 +631,12 @@ long em_fork(long nr, const long *arg);
 /* maps.c: the mapping that covers addr, or the next one above it; false: none, or /proc cannot be read. [any] */
 struct em_mapping {
 	uintptr_t start, end;
-	bool private_anonymous;
+	bool private_anonymous, accessible;
 };
 bool em_maps_find(uintptr_t addr, struct em_mapping *m);
 bool em_maps_private_anonymous(uintptr_t addr);
+/* May anybody touch a part of [start, end)?  True where that cannot be known. */
+bool em_maps_accessible(uintptr_t start, uintptr_t end);
 /* [any] 64-bit cycle counter to ns. */
 uint64_t em_now_ns(void);
 void em_clock_start(void);

@@ -19,6 +19,7 @@ struct procmap_query {
 	uint64_t name_addr, build_id_addr;
 };
 #define QUERY _IOWR('f', 17, struct procmap_query)
+#define VMA_ACCESS 0x07 /* read, write, execute */
 #define VMA_SHARED 0x08
 #define COVERING_OR_NEXT 0x10
 
@@ -32,6 +33,7 @@ static bool query(int fd, uintptr_t addr, struct em_mapping *m, bool *none)
 		return false;
 	m->start = q.start;
 	m->end = q.end;
+	m->accessible = q.vma_flags & VMA_ACCESS;
 	m->private_anonymous = !(q.vma_flags & VMA_SHARED) && !q.inode;
 	return true;
 }
@@ -74,7 +76,7 @@ static uintptr_t hex(struct reader *r, int *stop)
 }
 
 /* start-end perms offset dev inode name: private and inode 0 is anonymous. */
-static bool line_is_private_anonymous(struct reader *r)
+static void rest_of_line(struct reader *r, struct em_mapping *m)
 {
 	char perms[5] = { 0 };
 	int c = 0, field = 0;
@@ -89,7 +91,8 @@ static bool line_is_private_anonymous(struct reader *r)
 		else if (field == 2 && c != '0')
 			zero_inode = false;
 	}
-	return perms[3] == 'p' && zero_inode;
+	m->accessible = perms[0] != '-' || perms[1] != '-' || perms[2] != '-';
+	m->private_anonymous = perms[3] == 'p' && zero_inode;
 }
 
 static bool search(int fd, uintptr_t addr, struct em_mapping *m)
@@ -103,7 +106,7 @@ static bool search(int fd, uintptr_t addr, struct em_mapping *m)
 			return false;
 		m->end = hex(&r, &c);
 		if (m->end > addr) {
-			m->private_anonymous = line_is_private_anonymous(&r);
+			rest_of_line(&r, m);
 			return true;
 		}
 		while ((c = next_char(&r)) >= 0 && c != '\n')
@@ -132,4 +135,19 @@ bool em_maps_private_anonymous(uintptr_t addr)
 	struct em_mapping m;
 
 	return em_maps_find(addr, &m) && m.start <= addr && m.private_anonymous;
+}
+
+bool em_maps_accessible(uintptr_t start, uintptr_t end)
+{
+	struct em_mapping m;
+
+	for (uintptr_t a = start; a < end; a = m.end) {
+		if (!em_maps_find(a, &m)) /* there is always something above: the stack */
+			return true;
+		if (m.start >= end)
+			return false;
+		if (m.accessible)
+			return true;
+	}
+	return false;
 }

@@ -29,6 +29,15 @@ void em_range_enter(struct em_range_op *op);
 bool em_range_try_enter(struct em_range_op *op, uint64_t wait_ms); /* false: not had in time */
 void em_range_leave(struct em_range_op *op);
 
+/* present.c: pages of a range that have content, and those of them that are not mapped.  [outside a section] */
+struct em_range_content {
+	uint64_t pages, away;
+};
+struct em_range_content em_range_content(uintptr_t start, uintptr_t end);
+/* Brings in and holds what has content (what cannot be read apart, if but_failed), then enters and locks.  0, or
+   -errno and nothing is entered; -EAGAIN: others discard or page out all the time.  [outside a section] */
+int em_range_enter_present(struct em_range_op *op, uintptr_t start, uintptr_t end, bool but_failed);
+
 int em_range_lock(struct em_range_op *op, uintptr_t start, uintptr_t end);
 void em_range_finish(struct em_range_op *op, uintptr_t start, uintptr_t end,
 		     enum em_range_action action);

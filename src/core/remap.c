@@ -8,6 +8,11 @@
  * unregistered mapping does not merge with registered ones; and it moves even when it
  * consists of several (6.17), as it would natively.  Afterwards everything is registered again.
  * Unregistering lifts the write protection, so clean pages become dirty ones.
+ *
+ * While it is not registered, who touches it sees zeros instead of what is in the store.  That
+ * matters where other threads may do so: not at the old address, which is gone for them at any
+ * moment, but at a target that is in use, and where the old mapping stays (DONTUNMAP).  There the content is
+ * brought in first, and what does not fit moves in pieces.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -233,8 +238,6 @@ static bool may_move(const struct mremap_call *c)
 
 static void finish(struct em_range_op *op, struct mremap_call *c, bool managed, bool grown, long ret)
 {
-	if (managed && may_move(c) && (em_is_err(ret) || (uintptr_t)ret == c->old))
-		register_again(c);
 	if (c->flags & MREMAP_FIXED)
 		em_range_finish(op, c->addr, c->addr + c->new_len, target_action(c, ret));
 	if (em_is_err(ret)) {
@@ -250,38 +253,190 @@ static void finish(struct em_range_op *op, struct mremap_call *c, bool managed, 
 		adopt_present(op, c->to, c->to + c->old_len);
 }
 
-static long remap(struct mremap_call *c)
+static long do_mremap(const struct mremap_call *c, int flags)
+{
+	return em_syscall5(SYS_mremap, c->old, c->old_len, c->new_len, flags, c->addr);
+}
+
+/* The range is locked. */
+static long mremap_managed(struct mremap_call *c)
+{
+	long ret = -ENOMEM;
+
+	if (!may_move(c))
+		return do_mremap(c, c->flags);
+	if (!(c->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)))
+		ret = do_mremap(c, 0); /* where there is room, nothing has to be unregistered */
+	if (ret != -ENOMEM)
+		return ret;
+	if (em_range_unregister(c->old, c->old + c->old_len))
+		em_panic("extmem: mremap: memory cannot be unregistered\n");
+	ret = do_mremap(c, c->flags);
+	/* Before reclaim can see them at the new place. */
+	if (!em_is_err(ret) && (uintptr_t)ret != c->old)
+		em_pin_moved(c->old, c->old_len, (uintptr_t)ret);
+	else
+		register_again(c);
+	return ret;
+}
+
+static int enter(struct em_range_op *op, const struct mremap_call *c, bool present)
+{
+	uintptr_t end = c->old + c->old_len;
+	int ret;
+
+	if (present)
+		return em_range_enter_present(op, c->old, end, true);
+	em_range_enter(op);
+	ret = em_range_lock(op, c->old, end);
+	if (ret)
+		em_range_leave(op);
+	return ret;
+}
+
+/* present: all content is to be mapped while it moves. */
+static long remap(struct mremap_call *c, bool present)
 {
 	bool managed, grown;
 	struct em_range_op op;
-	long ret;
+	long ret = enter(&op, c, present);
 
-	em_range_enter(&op);
+	if (ret)
+		return ret == -EAGAIN ? -ENOMEM : ret;
 	managed = manages(c);
 	grown = !managed && grows_into_ours(c);
 	if (c->new_len > c->old_len && (managed || grown) &&
-	    em_budget_refuses(op.t, (c->new_len - c->old_len) >> EM_PAGE_SHIFT)) {
-		em_range_leave(&op);
-		return -ENOMEM;
-	}
-	ret = em_range_lock(&op, c->old, c->old + c->old_len);
-	if (!ret && (c->flags & MREMAP_FIXED)) {
+	    em_budget_refuses(op.t, (c->new_len - c->old_len) >> EM_PAGE_SHIFT))
+		ret = -ENOMEM;
+	if (!ret && (c->flags & MREMAP_FIXED))
 		ret = em_range_lock(&op, c->addr, c->addr + c->new_len);
-		if (ret)
-			em_range_finish(&op, c->old, c->old + c->old_len, EM_RANGE_KEEP);
-	}
-	if (!ret && managed && may_move(c) &&
-	    em_range_unregister(c->old, c->old + c->old_len))
-		em_panic("extmem: mremap: memory cannot be unregistered\n");
-	if (!ret) {
-		ret = em_syscall5(SYS_mremap, c->old, c->old_len, c->new_len, c->flags, c->addr);
-		/* Before reclaim can see them at the new place. */
-		if (!em_is_err(ret) && (uintptr_t)ret != c->old)
-			em_pin_moved(c->old, c->old_len, (uintptr_t)ret);
+	if (ret) {
+		em_range_finish(&op, c->old, c->old + c->old_len, EM_RANGE_KEEP);
+	} else {
+		ret = managed ? mremap_managed(c) : do_mremap(c, c->flags);
 		finish(&op, c, managed, grown, ret);
 	}
 	em_range_leave(&op);
 	return ret;
+}
+
+/* ---- where others look on --------------------------------------------------------------- */
+
+struct piece {
+	uint64_t left; /* pages with content that it may have */
+	uintptr_t end;
+	bool full;
+};
+
+static void measure(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	struct piece *p = arg;
+
+	for (uintptr_t a = start; b && a < end && !p->full; a += EM_PAGE_SIZE) {
+		enum em_state st = em_word_state(
+			em_word_load(&b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)]));
+
+		if (st == EM_HOLE || st == EM_ABSENT)
+			continue;
+		if (!p->left) {
+			p->full = true;
+			p->end = a;
+		} else {
+			p->left--;
+		}
+	}
+}
+
+/* As far from start as content can be held at once. */
+static uintptr_t piece_end(uintptr_t start, uintptr_t end)
+{
+	struct piece p = { .left = (uint64_t)em_budget.limit / 4, .end = end };
+	struct em_span_visit v = { measure, &p };
+	struct em_thread *t = em_thread_self();
+
+	em_enter(t, true);
+	em_space_walk(start, end, &v);
+	em_leave(t, true);
+	return p.end;
+}
+
+static bool others_look_on(const struct mremap_call *c)
+{
+	const int known = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+	bool legal = (c->flags & MREMAP_MAYMOVE) && !(c->flags & ~known) &&
+		     (!(c->flags & MREMAP_DONTUNMAP) || c->old_len == c->new_len);
+
+	if (!legal || !em_space_may_manage(c->old, c->old_len))
+		return false;
+	return (c->flags & MREMAP_DONTUNMAP) ||
+	       ((c->flags & MREMAP_FIXED) && em_maps_accessible(c->addr, c->addr + c->new_len));
+}
+
+static bool is_one_mapping(const struct mremap_call *c)
+{
+	struct em_mapping m;
+
+	return em_maps_find(c->old, &m) && m.start <= c->old && m.end >= c->old + c->old_len;
+}
+
+/* What has moved goes back; the target is gone, as it is after the kernel's own refusal. */
+static void move_back(const struct mremap_call *c, size_t len)
+{
+	struct mremap_call back = { .old = c->addr, .addr = c->old, .old_len = len, .new_len = len,
+				    .flags = MREMAP_MAYMOVE | MREMAP_FIXED };
+
+	if (len && em_is_err(remap(&back, false)))
+		em_say("extmem: mremap: a part has moved, the rest cannot, and nor can the part go back\n");
+}
+
+/* The last piece brings along what the mapping grows by. */
+static long move_in_pieces(const struct mremap_call *c)
+{
+	size_t done = 0;
+	long ret = 0;
+
+	while (done < c->old_len && !em_is_err(ret)) {
+		struct mremap_call p = *c;
+		uintptr_t end = piece_end(p.old + done, p.old + p.old_len);
+
+		p.old += done;
+		p.addr += done;
+		p.old_len = end - p.old;
+		p.new_len = end == c->old + c->old_len ? c->new_len - done : p.old_len;
+		ret = remap(&p, true);
+		if (!em_is_err(ret))
+			done += p.old_len;
+	}
+	if (!em_is_err(ret))
+		return (long)c->addr;
+	move_back(c, done);
+	return ret;
+}
+
+static long move_large(const struct mremap_call *c)
+{
+	struct mremap_call m = *c;
+	long ret = 0;
+
+	if (m.new_len < m.old_len) {
+		ret = em_range_munmap(m.old + m.new_len, m.old_len - m.new_len);
+		m.old_len = m.new_len;
+	}
+	if (!(m.flags & MREMAP_FIXED)) {
+		ret = em_sys_mmap(NULL, m.new_len, PROT_NONE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		m.addr = (uintptr_t)ret;
+		m.flags |= MREMAP_FIXED;
+	}
+	return em_is_err(ret) ? ret : move_in_pieces(&m);
+}
+
+static long remap_looked_on(struct mremap_call *c)
+{
+	if (piece_end(c->old, c->old + c->old_len) == c->old + c->old_len)
+		return remap(c, true);
+	/* Several mappings at once move as the kernel at hand can. */
+	return is_one_mapping(c) ? move_large(c) : remap(c, false);
 }
 
 long em_range_mremap(uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t addr)
@@ -303,5 +458,5 @@ long em_range_mremap(uintptr_t old, size_t old_len, size_t new_len, int flags, u
 
 	if (!touches && !grows)
 		return em_syscall5(SYS_mremap, old, old_len, new_len, flags, addr);
-	return remap(&c);
+	return others_look_on(&c) ? remap_looked_on(&c) : remap(&c, false);
 }

@@ -3,9 +3,16 @@
 #define _GNU_SOURCE
 #include "races.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
 
 enum { OLD = 7, NEW = 9 };
 
@@ -58,24 +65,87 @@ void test_replaced_under_a_reader(void)
 	replace_under_reader(64 * MIB + 7 * PAGE, 0);
 }
 
-void test_moved_onto_under_a_reader(void)
+/* Memory that is partly in the store comes to where the reader is. */
+static void move_under_reader(size_t bytes, int flags, int seconds)
 {
-	const size_t bytes = MIB + 7 * PAGE;
 	char *p = tap_map(bytes);
+	time_t end = time(NULL) + seconds;
 	pthread_t reader;
 
 	zero_allowed = false;
 	fill(p, bytes, OLD);
 	CHECK(pthread_create(&reader, NULL, read_always, p + bytes - PAGE) == 0);
-	for (int i = 0; i < 300; i++) {
+	for (int i = 0; time(NULL) <= end; i++) {
 		char *q = tap_map(bytes);
 
 		fill(q, bytes, NEW);
-		if (i & 1)
-			pressure_once(3 * MIB);
-		CHECK(mremap(q, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, p) == p);
+		pressure_once(3 * MIB);
+		CHECK(mremap(q, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | flags, p) == p);
+		if (flags & MREMAP_DONTUNMAP) {
+			CHECK(q[0] == 0 && q[bytes - 1] == 0);
+			munmap(q, bytes);
+		}
+		for (size_t at = 0; at < bytes; at += PAGE)
+			CHECK(p[at] == NEW);
 		fill(p, bytes, OLD);
 	}
 	stop = true;
 	CHECK(pthread_join(reader, NULL) == 0);
+	munmap(p, bytes);
+	stop = false;
+}
+
+void test_moved_onto_under_a_reader(void)
+{
+	move_under_reader(100 * PAGE, 0, 0);
+	move_under_reader(MIB + 7 * PAGE, 0, 1); /* more than can be held at once */
+	move_under_reader(MIB + 7 * PAGE, MREMAP_DONTUNMAP, 0);
+}
+
+static size_t address_space(void)
+{
+	unsigned long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	CHECK(f && fscanf(f, "%lu", &pages) == 1);
+	fclose(f);
+	return pages * PAGE;
+}
+
+/* The kernel refuses the last step, when the mapping is to grow as well: all is back where it was. */
+void test_move_that_fails_at_the_end(void)
+{
+	const size_t bytes = MIB + 7 * PAGE;
+	char *p = tap_map(bytes), *room = tap_map(128 * MIB);
+	struct rlimit lim;
+
+	for (size_t at = 0; at < bytes; at += PAGE)
+		p[at] = (char)(1 + at / PAGE % 100);
+	pressure_once(3 * MIB);
+	munmap(room + bytes, 128 * MIB - bytes);
+	CHECK(getrlimit(RLIMIT_AS, &lim) == 0);
+	lim.rlim_cur = address_space() + MIB;
+	CHECK(setrlimit(RLIMIT_AS, &lim) == 0);
+	CHECK(mremap(p, bytes, 64 * MIB, MREMAP_MAYMOVE | MREMAP_FIXED, room) == MAP_FAILED);
+	CHECK(errno == ENOMEM);
+	for (size_t at = 0; at < bytes; at += PAGE)
+		CHECK(p[at] == (char)(1 + at / PAGE % 100));
+}
+
+/* Part by part, and cut off or grown at the end as asked. */
+void test_large_move_changes_its_size(void)
+{
+	const size_t bytes = 2 * MIB, more = 3 * MIB, less = MIB + 5 * PAGE;
+	char *p = tap_map(bytes), *q = tap_map(more);
+
+	fill(q, more, OLD);
+	fill(p, bytes, NEW);
+	CHECK(mremap(p, bytes, more, MREMAP_MAYMOVE | MREMAP_FIXED, q) == q);
+	for (size_t at = 0; at < more; at += PAGE)
+		CHECK(q[at] == (at < bytes ? NEW : 0));
+	p = tap_map(bytes);
+	fill(p, bytes, OLD);
+	CHECK(mremap(q, more, less, MREMAP_MAYMOVE | MREMAP_FIXED, p) == p);
+	for (size_t at = 0; at < bytes; at += PAGE)
+		CHECK(p[at] == (at < less ? NEW : OLD));
 }
