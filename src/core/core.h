@@ -245,7 +245,7 @@ struct em_thread {
 	bool waiting;		/* in a system call that has installed wait_mask, */
 	uint64_t wait_mask;	/* as the program gave it */
 	uint32_t stop;		/* a handler of the program was entered: see em_next_syscall */
-	/* What the last faults say about the next: see fault.c. */
+	/* What the last faults say about the next: see minor.c. */
 	struct em_run touch[EM_TOUCH_RUNS];
 	uint32_t touch_victim;
 	struct em_run upgrade;

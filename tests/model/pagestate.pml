@@ -128,7 +128,7 @@ inline unmap_page()
 	mapped = false; wp = false; mem_cur = false
 }
 
-/* ---- the fault path (fault.c); seen, seen_slot: the word it acts on -------------------- */
+/* ---- the fault path (fault.c, minor.c, swapin.c); seen, seen_slot: the word it acts on -------------------- */
 
 inline first_touch()
 {
