@@ -58,7 +58,7 @@ void em_control_dir_clean(const char *dir);
 /* "123" -> 123; 0: not the name of a socket. */
 long em_control_name_pid(const char *name);
 
-/* ---- the server (control.c) ---------------------------------------------------------------- */
+/* ---- the server (control.c, session.c, socket.c) ---------------------------------------------------------------- */
 
 struct em_thread;
 
