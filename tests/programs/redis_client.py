@@ -132,6 +132,8 @@ def start(args, out, appendonly):
     port = free_port()
     server = Server(["redis-server", "--dir", out, "--unixsocket", sock, "--port", str(port),
                      "--save", "", "--appendonly", appendonly, "--appendfsync", "everysec",
+                     # Only when we say so: ours is refused while one of the server's own is under way.
+                     "--auto-aof-rewrite-percentage", "0",
                      "--enable-debug-command", "yes", "--daemonize", "no", "--io-threads",
                      args.io_threads], os.path.join(out, "server.log"))
 
