@@ -67,6 +67,11 @@ static void lend_context(void)
 	}
 }
 
+/*
+ * The child opens its own userfaultfd and the like under the numbers of ours, which it closes.  In a table
+ * that both have (CLONE_FILES without CLONE_VM) this would end the registration of our memory: so the child
+ * gets a copy of the table.
+ */
 static long fork_like(struct em_regs *r, uint64_t flags)
 {
 	struct clone_args args;
@@ -75,6 +80,7 @@ static long fork_like(struct em_regs *r, uint64_t flags)
 
 	em_memcpy(arg, r->arg, sizeof(arg));
 	if (r->nr == SYS_clone) {
+		arg[0] &= ~CLONE_FILES;
 		arg[1] = 0; /* the child comes back through our own frames first */
 	} else if (r->nr == SYS_clone3) {
 		size_t n = (size_t)arg[1] < sizeof(args) ? (size_t)arg[1] : sizeof(args);
@@ -82,6 +88,7 @@ static long fork_like(struct em_regs *r, uint64_t flags)
 		em_memzero(&args, sizeof(args));
 		em_memcpy(&args, (void *)arg[0], n);
 		args.stack = args.stack_size = 0;
+		args.flags &= ~(uint64_t)CLONE_FILES;
 		args.flags &= ~CLEAR_SIGHAND; /* done by hand: the engine's own handlers stay */
 		arg[0] = (long)&args;
 		arg[1] = (long)n;

@@ -279,6 +279,30 @@ static void clone_waits_without_sharing(void)
 	munmap(p, BIG);
 }
 
+/* What the child has descriptors for by itself must not take the parent's from it. */
+static void clone_shares_descriptors_without_memory(void)
+{
+	const int how = CLONE_FILES | SIGCHLD;
+	char *p = mm_map(BIG);
+	int status, pid;
+
+	mm_fill(p, BIG, 9);
+	for (int i = 0; i < 4; i++) {
+		mm_evict(p, BIG);
+		pid = i % 2 ? raw_clone3(CLONE_FILES) : (int)syscall(SYS_clone, how, 0, 0, 0, 0);
+		if (pid == 0) {
+			bool ok = mm_holds(p, BIG, 9);
+
+			work_here(p, 2);
+			_exit(!ok);
+		}
+		CHECK(pid > 0);
+		CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+		still_sound(p);
+	}
+	munmap(p, BIG);
+}
+
 /* The kernel writes thread ids where it is told to: into memory that is not there. */
 static void clone_reports_ids_into_managed_memory(void)
 {
@@ -300,6 +324,7 @@ static void clone_reports_ids_into_managed_memory(void)
 
 const struct mm_test proc_clone_tests[] = {
 	MM_TEST(clone_clears_handlers), MM_TEST(clone_waits_without_sharing),
+	MM_TEST(clone_shares_descriptors_without_memory),
 	MM_TEST(clone_reports_ids_into_managed_memory), MM_TEST(vfork_child_maps_and_unmaps),
 	MM_TEST(vfork_child_is_killed), MM_TEST(clone_shares_memory),
 	MM_TEST(clone_shares_memory_files_and_handlers),
