@@ -354,6 +354,18 @@ static void count_reader(struct em_thread *t)
 	__atomic_fetch_add(&host.readers, 1, __ATOMIC_RELAXED);
 }
 
+/* A region that stands in for another of its block does not contain the page: then the block is all that is
+   known. */
+static void set_bounds(struct extmem_fault *f, const struct em_region *r)
+{
+	f->region_first = __atomic_load_n(&r->start, __ATOMIC_RELAXED) >> EM_PAGE_SHIFT;
+	f->region_end = __atomic_load_n(&r->end, __ATOMIC_RELAXED) >> EM_PAGE_SHIFT;
+	if (f->page >= f->region_first && f->page < f->region_end)
+		return;
+	f->region_first = f->page & ~(extmem_page_t)(EM_BLOCK_PAGES - 1);
+	f->region_end = f->region_first + EM_BLOCK_PAGES;
+}
+
 size_t em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_t addr,
 			uint32_t npages, bool write, bool hit, struct extmem_range *out)
 {
@@ -363,12 +375,11 @@ size_t em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_
 		.write = write,
 		.hit = hit,
 		.advice = r->advice,
-		.region_first = r->start >> EM_PAGE_SHIFT,
-		.region_end = r->end >> EM_PAGE_SHIFT,
 		.window_max = em_stage_window_max(em_host_readers()),
 	};
 	size_t n;
 
+	set_bounds(&f, r);
 	n = host.pf->fault(host.pf_state, &t->stream, &f, out, EM_PREFETCH_RANGES);
 	/* Neighbours come by the fault's own read and need no window. */
 	if (n && !(out[0].first <= f.page && f.page - out[0].first < out[0].npages))
@@ -376,11 +387,16 @@ size_t em_host_prefetch(struct em_thread *t, const struct em_region *r, uintptr_
 	return n;
 }
 
+/* The service looks at each page, and until it is through nothing is evicted in the background and no fork goes
+   on: so not at more than the stage has frames for, whatever a prefetcher names. */
 void em_host_prefetch_queue(const struct extmem_range *range, size_t n)
 {
+	const uint32_t most = 4 * em_stage_window_max(1);
+
 	for (size_t i = 0; i < n; i++)
 		if (range[i].npages)
-			em_service_prefetch(range[i].first, range[i].npages);
+			em_service_prefetch(range[i].first,
+					    range[i].npages < most ? range[i].npages : most);
 }
 
 void em_host_wasted(uintptr_t addr, uint32_t npages)
