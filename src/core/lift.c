@@ -101,18 +101,3 @@ uint32_t em_lift_finish(struct em_batch *b)
 	__atomic_fetch_add(&em_budget.evict_clock, n, __ATOMIC_RELAXED);
 	return n;
 }
-
-int em_store_write_copied(uintptr_t addr, em_slot_t slot)
-{
-	struct em_thread *t = em_thread_self();
-	struct iovec iov = { .iov_base = t->bounce + EM_PAGE_SIZE, .iov_len = EM_PAGE_SIZE };
-	long fd = em_syscall4(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDONLY | O_CLOEXEC, 0), n;
-
-	if (fd < 0)
-		return (int)fd;
-	n = em_syscall4(SYS_pread64, fd, iov.iov_base, iov.iov_len, addr);
-	em_sys_close((int)fd);
-	if (n != (long)EM_PAGE_SIZE)
-		return n < 0 ? (int)n : -EIO;
-	return em_store_writev(em_engine.store, slot, &iov, 1);
-}

@@ -7,9 +7,7 @@
 #ifndef EM_CORE_LIFT_H
 #define EM_CORE_LIFT_H
 
-#include "core.h"
-
-enum victim_kind { V_SKIP = 0, V_CLEAN, V_DIRTY, V_LIFTED };
+#include "reclaim.h"
 
 /* Moves the V_DIRTY victims of b out; those that cannot be moved stay. */
 void em_lift_victims(struct em_batch *b);
@@ -18,11 +16,5 @@ void *em_lift_frame(struct em_batch *b, uint32_t index);
 void em_lift_settle(struct em_batch *b, struct em_victim *v, int err);
 /* Gives the frames back, returns the number of pages that left. */
 uint32_t em_lift_finish(struct em_batch *b);
-
-/* Shared by reclaim.c. */
-void *em_victim_source(struct em_batch *b, const struct em_victim *v);
-void em_victim_undo(struct em_victim *v);
-/* Writes one page that only the kernel can read (PROT_NONE), through /proc/self/mem. */
-int em_store_write_copied(uintptr_t addr, em_slot_t slot);
 
 #endif

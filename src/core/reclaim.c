@@ -3,8 +3,8 @@
  * Reclaim: victims leave memory in batches.
  *
  *   claim     lock the victims; clean ones go to DROPPING and are unmapped at once, dirty ones get slots
- *   protect   write-protect spans of dirty victims, one ioctl (one shootdown) a span
- *   write     one gathered write per run of slots; a write fault may steal a page meanwhile
+ *   protect   write-protect spans of dirty victims, one ioctl (one shootdown) a span (protect.c)
+ *   write     one gathered write per run of slots; a write fault may steal a page meanwhile (writeback.c)
  *   finish    unmap, in one batch, what nobody stole or holds
  *
  * Without write protection a dirty victim is lifted out of the address space first (lift.c).
@@ -13,20 +13,14 @@
  * once for the batch; a system call publishes its hazard, then looks at the pages.  One of
  * the two sees the other.  The same pair again before DROPPING.
  */
-#include "core.h"
+#include "reclaim.h"
 
-#include <errno.h>
 #include <sys/mman.h>
 
 #include "lift.h"
 #include "meta.h"
 #include "range.h"
 #include "sys.h"
-
-/* Nanoseconds: protecting one more page on the way (0.1-0.17 us), a fault that lifts the protection
-   again, an ioctl that is not made (1-24 us, by how many processors must hear of it). */
-enum { GAP_PAGES = 32, GAP_PAGE_NS = 150, GAP_LIFT_NS = 4000, GAP_SAVES_NS = 12000,
-       GAP_ROUND = 2048 };
 
 /* ---- batch objects ----------------------------------------------------------------- */
 
@@ -61,7 +55,7 @@ void em_batch_put(struct em_batch *b)
 	em_mutex_unlock(&pool_lock);
 }
 
-/* ---- claim ---------------------------------------------------------------------------- */
+/* ---- victims -------------------------------------------------------------------------- */
 
 /* Shell sort by address: no recursion, no libc, at most EM_BATCH_PAGES elements, mostly sorted. */
 static void sort_pages(extmem_page_t *p, size_t n)
@@ -75,6 +69,29 @@ static void sort_pages(extmem_page_t *p, size_t n)
 				p[j] = p[j - gap];
 			p[j] = x;
 		}
+}
+
+/* The victim stays: unlocked, as it was. */
+void em_victim_let_go(struct em_victim *v)
+{
+	em_word_unlock(v->wp, 0);
+	em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
+	v->kind = V_SKIP;
+}
+
+/* A dirty victim that could not be written stays in memory, dirty. */
+void em_victim_undo(struct em_victim *v)
+{
+	em_word_t w = em_word_load(v->wp);
+
+	if (v->kind == V_DIRTY && em_word_state(w) == EM_WRITEBACK && em_word_slot(w) == v->slot &&
+	    em_word_take_slot(v->wp, &w, EM_UPGRADE, EM_SLOT_NONE)) {
+		/* Protected still, and said so in the same step in which it becomes DIRTY. */
+		em_word_release(v->wp, EM_DIRTY, EM_SLOT_NONE, 0, EM_W_MAYBE_WP);
+		em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
+	}
+	em_slots_free(em_engine.store, v->slot);
+	v->kind = V_SKIP;
 }
 
 static void claim(struct em_batch *b, const extmem_page_t *page, size_t n)
@@ -105,14 +122,6 @@ static void claim(struct em_batch *b, const extmem_page_t *page, size_t n)
 	}
 }
 
-/* The victim stays: unlocked, as it was. */
-static void let_go(struct em_victim *v)
-{
-	em_word_unlock(v->wp, 0);
-	em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
-	v->kind = V_SKIP;
-}
-
 /* The victims are sorted by address; gap pages lie between them. */
 static void look(const struct em_batch *b, struct em_hazard_view *hv)
 {
@@ -129,7 +138,7 @@ static void respect_hazards(struct em_batch *b, struct em_hazard_view *hv)
 		return;
 	for (uint32_t i = 0; i < b->n; i++)
 		if (em_hazard_covers(hv, b->v[i].addr))
-			let_go(&b->v[i]);
+			em_victim_let_go(&b->v[i]);
 }
 
 /* ---- unmapping ------------------------------------------------------------------------- */
@@ -143,13 +152,11 @@ static void count_region(const struct em_victim *v, enum victim_kind kind)
 				   1, __ATOMIC_RELAXED);
 }
 
-/* Collects the victims in DROPPING into runs, unmaps them, publishes them as SWAPPED. */
-static uint32_t drop(struct em_batch *b, enum victim_kind kind)
+/* The victims of one kind as runs of addresses. */
+static uint32_t collect_runs(struct em_batch *b, enum victim_kind kind)
 {
 	struct iovec *run = b->iov;
-	bool *ok = b->ok;
-	uint32_t nrun = 0, gone = 0, k = 0;
-	em_word_t stamp = (em_word_t)em_evict_stamp() << EM_W_STAMP_SHIFT;
+	uint32_t nrun = 0;
 
 	for (uint32_t i = 0; i < b->n; i++) {
 		struct em_victim *v = &b->v[i];
@@ -163,9 +170,19 @@ static uint32_t drop(struct em_batch *b, enum victim_kind kind)
 			run[nrun++].iov_len = EM_PAGE_SIZE;
 		}
 	}
+	return nrun;
+}
+
+/* Unmaps the victims in DROPPING, publishes them as SWAPPED. */
+static uint32_t drop(struct em_batch *b, enum victim_kind kind)
+{
+	const struct iovec *run = b->iov;
+	uint32_t nrun = collect_runs(b, kind), gone = 0, k = 0;
+	em_word_t stamp = (em_word_t)em_evict_stamp() << EM_W_STAMP_SHIFT;
+
 	if (!nrun)
 		return 0;
-	em_uffd_drop(run, nrun, ok);
+	em_uffd_drop(b->iov, nrun, b->ok);
 	for (uint32_t i = 0; i < b->n; i++) {
 		struct em_victim *v = &b->v[i];
 
@@ -174,7 +191,7 @@ static uint32_t drop(struct em_batch *b, enum victim_kind kind)
 		while (v->addr >= (uintptr_t)run[k].iov_base + run[k].iov_len)
 			k++;
 		/* A run that was refused may be gone in part; what is locked (mlockall) says so alone. */
-		if (ok[k] || !em_sys_madvise((void *)v->addr, EM_PAGE_SIZE, MADV_DONTNEED)) {
+		if (b->ok[k] || !em_sys_madvise((void *)v->addr, EM_PAGE_SIZE, MADV_DONTNEED)) {
 			em_word_release(v->wp, EM_SWAPPED, v->slot, EM_W_STAMP, stamp);
 			em_event(v->addr, EXTMEM_EV_EVICTED, 0);
 			count_region(v, kind);
@@ -204,227 +221,6 @@ static uint32_t drop_clean(struct em_batch *b)
 	return gone;
 }
 
-/* ---- protecting ------------------------------------------------------------------------- */
-
-/* How many pages that stay may be protected to reach the next victim: fewer, the more of them are written
-   soon, each at the price of a fault. */
-static struct {
-	uint32_t passed, lifted, most;
-} gaps = { .most = GAP_PAGES };
-
-void em_reclaim_gap_lifted(void)
-{
-	__atomic_fetch_add(&gaps.lifted, 1, __ATOMIC_RELAXED);
-}
-
-static void note_gaps(uint32_t n)
-{
-	uint32_t passed = __atomic_add_fetch(&gaps.passed, n, __ATOMIC_RELAXED), lifted, most;
-
-	if (passed < GAP_ROUND)
-		return;
-	lifted = __atomic_load_n(&gaps.lifted, __ATOMIC_RELAXED);
-	most = GAP_SAVES_NS /
-	       (GAP_PAGE_NS + (lifted < passed ? lifted : passed) * (uint64_t)GAP_LIFT_NS / passed);
-	__atomic_store_n(&gaps.most, most ? most : 1, __ATOMIC_RELAXED);
-	/* The past counts half. */
-	__atomic_fetch_sub(&gaps.passed, passed / 2, __ATOMIC_RELAXED);
-	__atomic_fetch_sub(&gaps.lifted, lifted / 2, __ATOMIC_RELAXED);
-}
-
-struct span {
-	struct em_batch *b;
-	const struct em_hazard_view *hv;
-	uintptr_t start, end;
-	uint32_t ngap;
-};
-
-/* Locks the pages between the span's end and addr, all in one block; gives up on the first that
-   cannot be had. */
-static bool lock_gap(struct span *s, uintptr_t addr)
-{
-	uint32_t keep = s->ngap;
-	uintptr_t a;
-
-	if (addr - s->end > __atomic_load_n(&gaps.most, __ATOMIC_RELAXED) * EM_PAGE_SIZE || (addr ^ s->end) >> EM_BLOCK_SHIFT)
-		return addr == s->end;
-	for (a = s->end; a < addr; a += EM_PAGE_SIZE) {
-		em_word_t *wp = em_space_word(a), w;
-
-		if (s->ngap == EM_BATCH_PAGES || !wp || !em_word_trylock(wp, &w))
-			break;
-		s->b->gap[s->ngap++] = wp;
-		if (em_word_state(w) == EM_HOLE ||
-		    (em_word_state(w) == EM_DIRTY && em_hazard_covers(s->hv, a)))
-			break;
-	}
-	if (a == addr)
-		return true;
-	while (s->ngap > keep)
-		em_word_unlock(s->b->gap[--s->ngap], 0);
-	return false;
-}
-
-/* Hazards pushed after the batch's look find LOCKED words and wait, so the view is still good for the
-   victims; gap pages are locked after it and need a look of their own. */
-static bool gap_is_held(struct span *s)
-{
-	struct em_hazard_view *hv = &s->b->hv_again;
-
-	if (!s->ngap)
-		return false;
-	em_hazard_look(hv, s->start, s->end);
-	if (!hv->n && !hv->overflow)
-		return false;
-	for (uintptr_t a = s->start; a < s->end; a += EM_PAGE_SIZE)
-		if (em_hazard_covers(hv, a))
-			return true;
-	return false;
-}
-
-static void flush_span(struct span *s, uint32_t first, uint32_t last)
-{
-	bool held = gap_is_held(s);
-	int ret = held ? -EBUSY : em_uffd_protect(s->start, s->end - s->start, true);
-	uint32_t passed = 0;
-
-	for (uint32_t i = 0; i < s->ngap; i++) {
-		bool dirty = em_word_state(em_word_load(s->b->gap[i])) == EM_DIRTY;
-
-		passed += dirty;
-		em_word_unlock(s->b->gap[i], dirty && !held ? EM_W_MAYBE_WP : 0);
-	}
-	for (uint32_t i = first; i < last; i++) {
-		struct em_victim *v = &s->b->v[i];
-
-		if (v->kind != V_DIRTY)
-			continue;
-		if (ret) { /* part of the span may be protected */
-			em_slots_free(em_engine.store, v->slot);
-			em_word_unlock(v->wp, held ? 0 : EM_W_MAYBE_WP);
-			em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
-			v->kind = V_SKIP;
-		} else {
-			em_word_release(v->wp, EM_WRITEBACK, v->slot, EM_W_MAYBE_WP, 0);
-		}
-	}
-	s->ngap = 0;
-	note_gaps(passed);
-}
-
-/* All dirty victims are LOCKED and have slots. */
-static void protect(struct em_batch *b, const struct em_hazard_view *hv)
-{
-	struct span s = { .b = b, .hv = hv };
-	uint32_t first = 0;
-	bool open = false;
-
-	for (uint32_t i = 0; i < b->n; i++) {
-		if (b->v[i].kind != V_DIRTY)
-			continue;
-		if (open && !lock_gap(&s, b->v[i].addr)) {
-			flush_span(&s, first, i);
-			open = false;
-		}
-		if (!open) {
-			s.start = b->v[i].addr;
-			first = i;
-			open = true;
-		}
-		s.end = b->v[i].addr + EM_PAGE_SIZE;
-	}
-	if (open)
-		flush_span(&s, first, b->n);
-}
-
-/* ---- writing ---------------------------------------------------------------------------- */
-
-/* Slots for the dirty victims, in address order.  Without room in the store the rest stays, and so does
-   everything for a while after writes have failed. */
-static void assign_slots(struct em_batch *b)
-{
-	uint32_t want = 0, have = 0;
-	bool may = em_io_may_write();
-	em_slot_t next = 0;
-
-	for (uint32_t i = 0; i < b->n; i++)
-		want += b->v[i].kind == V_DIRTY;
-	for (uint32_t i = 0; i < b->n; i++) {
-		struct em_victim *v = &b->v[i];
-
-		if (v->kind != V_DIRTY)
-			continue;
-		if (!have && may)
-			have = em_slots_alloc(em_engine.store, want, &next);
-		if (!have) {
-			em_io_full(may);
-			let_go(v);
-			want--;
-			continue;
-		}
-		v->slot = next++;
-		have--;
-		want--;
-	}
-}
-
-/* One request per run of consecutive slots.  Victims beyond the request table are put back. */
-static void build_io(struct em_batch *b)
-{
-	const uint32_t max_io = sizeof(b->io) / sizeof(b->io[0]);
-	uint32_t niov = 0;
-	struct em_io *io = NULL;
-
-	b->nio = b->io_done = 0;
-	for (uint32_t i = 0; i < b->n; i++) {
-		struct em_victim *v = &b->v[i];
-
-		if (v->kind != V_DIRTY && v->kind != V_LIFTED)
-			continue;
-		if (!io || v->slot != io->slot + io->npages) {
-			if (b->nio == max_io) {
-				if (v->kind == V_LIFTED)
-					em_lift_settle(b, v, -EAGAIN); /* moved back */
-				else
-					em_victim_undo(v);
-				continue;
-			}
-			io = &b->io[b->nio++];
-			io->write = true;
-			io->slot = v->slot;
-			io->iov = &b->iov[niov];
-			io->iovcnt = 0;
-			io->npages = 0;
-			io->cookie = b;
-			io->result = 0;
-		}
-		b->iov[niov].iov_base = em_victim_source(b, v);
-		b->iov[niov++].iov_len = EM_PAGE_SIZE;
-		io->iovcnt++;
-		io->npages++;
-	}
-}
-
-void *em_victim_source(struct em_batch *b, const struct em_victim *v)
-{
-	return v->kind == V_LIFTED ? em_lift_frame(b, (uint32_t)(v - b->v)) : (void *)v->addr;
-}
-
-/* A dirty victim that could not be written stays in memory, dirty. */
-void em_victim_undo(struct em_victim *v)
-{
-	em_word_t w = em_word_load(v->wp);
-
-	if (v->kind == V_DIRTY && em_word_state(w) == EM_WRITEBACK && em_word_slot(w) == v->slot &&
-	    em_word_take_slot(v->wp, &w, EM_UPGRADE, EM_SLOT_NONE)) {
-		/* Protected still, and said so in the same step in which it becomes DIRTY. */
-		em_word_release(v->wp, EM_DIRTY, EM_SLOT_NONE, 0, EM_W_MAYBE_WP);
-		em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
-	}
-	em_slots_free(em_engine.store, v->slot);
-	v->kind = V_SKIP;
-}
-
 /* ---- the batch ------------------------------------------------------------------------------ */
 
 /* ngiven: so many victims are in b->page already; 0: the policy names up to `want`. */
@@ -441,14 +237,12 @@ static size_t pick(struct em_batch *b, uint32_t want, size_t ngiven)
 	claim(b, page, n);
 	respect_hazards(b, &b->hv);
 	b->dropped = drop_clean(b);
-	if (em_uffd.features & EM_FEAT_WP) {
-		assign_slots(b);
-		protect(b, &b->hv);
-	} else {
-		assign_slots(b);
+	em_writeback_assign_slots(b);
+	if (em_uffd.features & EM_FEAT_WP)
+		em_protect_victims(b, &b->hv);
+	else
 		em_lift_victims(b);
-	}
-	build_io(b);
+	em_writeback_build(b);
 	em_stat_inc(evict_batches);
 	return n;
 }
@@ -456,93 +250,6 @@ static size_t pick(struct em_batch *b, uint32_t want, size_t ngiven)
 bool em_batch_start(struct em_batch *b, uint32_t want)
 {
 	return pick(b, want, 0) != 0;
-}
-
-static bool is_stolen(const struct em_victim *v)
-{
-	em_word_t w = em_word_load(v->wp);
-
-	return v->kind == V_DIRTY && (em_word_state(w) != EM_WRITEBACK || em_word_slot(w) != v->slot);
-}
-
-static void set_errors(struct em_batch *b, em_slot_t slot, uint32_t n, int err)
-{
-	for (uint32_t i = 0; i < b->n; i++)
-		if (b->v[i].slot >= slot && b->v[i].slot < slot + n)
-			b->v[i].err = err;
-}
-
-enum { SPLIT_FAILURES = 16 };
-
-/* A gathered write that failed is done again in halves, so that one bad place does not keep its
-   neighbours in memory; but not for long, because the whole store may be at fault.  The
-   victims from io->slot + first on get their errors. */
-static void write_halves(struct em_batch *b, const struct em_io *io, uint32_t first, uint32_t n,
-			 int err, uint32_t *failures)
-{
-	uint32_t half = n / 2;
-
-	if (n == 1 || ++*failures > SPLIT_FAILURES) {
-		set_errors(b, io->slot + first, n, err);
-		return;
-	}
-	for (uint32_t at = first, len = half; at < first + n; at += len, len = n - half) {
-		err = em_store_writev(em_engine.store, io->slot + at, io->iov + at, (int)len);
-		if (err)
-			write_halves(b, io, at, len, err, failures);
-		else
-			set_errors(b, io->slot + at, len, 0);
-	}
-}
-
-/* A gathered write may fail for one page that the kernel cannot read (PROT_NONE): then each goes by
-   itself, through a copy made by the kernel.  A page that was stolen, and perhaps unmapped, meanwhile
-   does not matter. */
-static int write_one_by_one(struct em_batch *b, struct em_io *io)
-{
-	int ret = 0;
-
-	for (uint32_t i = 0; i < b->n && !ret; i++) {
-		struct em_victim *v = &b->v[i];
-
-		if (v->kind != V_DIRTY || v->slot < io->slot || v->slot >= io->slot + io->npages)
-			continue;
-		ret = em_store_write_copied(v->addr, v->slot);
-		if (ret && is_stolen(v))
-			ret = 0;
-	}
-	return ret;
-}
-
-static void settle_io(struct em_batch *b, struct em_io *io)
-{
-	uint32_t failures = 0;
-
-	if (io->result == -EFAULT)
-		io->result = write_one_by_one(b, io);
-	set_errors(b, io->slot, io->npages, io->result);
-	if (!io->result)
-		return;
-	em_io_write_failed(io->slot, io->result);
-	if (io->result == -EIO)
-		write_halves(b, io, 0, io->npages, io->result, &failures);
-}
-
-/* How the batch fared, for the pause that follows if nothing could be written. */
-static void count_written(const struct em_batch *b)
-{
-	uint32_t ok = 0, failed = 0;
-
-	for (uint32_t i = 0; i < b->n; i++) {
-		if (b->v[i].kind == V_SKIP)
-			continue;
-		if (b->v[i].err)
-			failed++;
-		else
-			ok++;
-	}
-	em_stat_add(bytes_written, (uint64_t)ok * EM_PAGE_SIZE);
-	em_io_batch_written(ok, failed);
 }
 
 /* Written and not stolen: DROPPING. */
@@ -597,9 +304,7 @@ uint32_t em_batch_finish(struct em_batch *b)
 {
 	uint32_t gone;
 
-	for (uint32_t i = 0; i < b->nio; i++)
-		settle_io(b, &b->io[i]);
-	count_written(b);
+	em_writeback_settle(b);
 	claim_written(b);
 	keep_held(b);
 	gone = drop(b, V_DIRTY) + em_lift_finish(b);
@@ -609,9 +314,7 @@ uint32_t em_batch_finish(struct em_batch *b)
 
 static uint32_t run_inline(struct em_batch *b)
 {
-	for (uint32_t i = 0; i < b->nio; i++)
-		b->io[i].result = em_store_writev(em_engine.store, b->io[i].slot, b->io[i].iov,
-						  b->io[i].iovcnt);
+	em_writeback_now(b);
 	return em_batch_finish(b);
 }
 

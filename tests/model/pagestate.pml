@@ -358,7 +358,7 @@ end:
 	od
 }
 
-/* ---- reclaim (reclaim.c, lift.c) --------------------------------------------------------- */
+/* ---- reclaim (reclaim.c, protect.c, writeback.c, lift.c) --------------------------------------------------------- */
 
 inline look_at_hazards()
 {
