@@ -36,11 +36,6 @@ static uintptr_t discarded_upto(uintptr_t addr, uintptr_t end, int advice)
 	return a;
 }
 
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102 /* 6.13 */
-#define MADV_GUARD_REMOVE 103
-#endif
-
 /* DONTNEED, and FREE too: the manual page allows the pages to be gone at any time after it. */
 static long discard(uintptr_t addr, uintptr_t end, int advice)
 {
@@ -61,7 +56,10 @@ static long discard(uintptr_t addr, uintptr_t end, int advice)
 		em_range_finish(&op, addr, upto, EM_RANGE_DISCARD);
 		em_range_finish(&op, upto, end, EM_RANGE_KEEP);
 	}
-	em_range_leave(&op);
+	if (advice == MADV_GUARD_INSTALL)
+		em_range_leave(&op);
+	else
+		em_range_leave_refilled(&op, addr, end);
 	return ret;
 }
 

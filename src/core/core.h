@@ -315,6 +315,10 @@ struct em_hazard_view {
 };
 void em_hazard_look(struct em_hazard_view *v, uintptr_t start, uintptr_t end);
 bool em_hazard_covers(const struct em_hazard_view *v, uintptr_t page_addr);
+bool em_hazard_held(uintptr_t start, uintptr_t end);
+/* Makes resident what is held in a range that has been discarded or replaced: the kernel, which comes to it in
+   the midst of a call, cannot. [engine] */
+void em_hazard_refill(struct em_thread *t, uintptr_t start, uintptr_t end);
 void em_thread_fork_child(struct em_thread *self);
 /* Visits all contexts in use. */
 struct em_thread *em_thread_first(void);

@@ -7,6 +7,10 @@
  */
 #include "fault.h"
 
+#include "sys.h"
+
+enum { COMING_TURNS = 200 };
+
 static struct em_region *region_of(const struct em_block *b, em_word_t w)
 {
 	return __atomic_load_n(&b->seg[(w & EM_W_SEG) >> EM_W_SEG_SHIFT], __ATOMIC_ACQUIRE);
@@ -127,8 +131,19 @@ static bool usable(em_word_t w, bool write)
 	return st == EM_DIRTY || st == EM_CLEAN || st == EM_WRITEBACK;
 }
 
+/* Its mapping is about to be registered, by a range operation that does not wait for us. */
+static bool is_coming(em_word_t *wp, uint32_t *turns)
+{
+	if (!wp || em_word_state(em_word_load(wp)) != EM_ABSENT || ++*turns > COMING_TURNS)
+		return false;
+	em_syscall0(SYS_sched_yield);
+	return true;
+}
+
 static int fault_page(struct em_thread *t, uintptr_t a, bool write)
 {
+	uint32_t turns = 0;
+
 	for (;;) {
 		em_word_t *wp = em_space_word(a);
 
@@ -140,6 +155,8 @@ static int fault_page(struct em_thread *t, uintptr_t a, bool write)
 				return 0;
 			continue;
 		case EM_FAULT_NOT_OURS:
+			if (is_coming(wp, &turns))
+				continue;
 			return 0;
 		case EM_FAULT_NOMEM:
 		case EM_FAULT_FULL:

@@ -266,7 +266,7 @@ static bool found(void *arg, uintptr_t start, uintptr_t end)
 	return false;
 }
 
-static bool is_held(uintptr_t start, uintptr_t end)
+bool em_hazard_held(uintptr_t start, uintptr_t end)
 {
 	bool held = false;
 
@@ -301,5 +301,29 @@ bool em_hazard_covers(const struct em_hazard_view *v, uintptr_t page)
 	for (uint32_t i = 0; i < v->n; i++)
 		if (page >= v->h[i].start && page < v->h[i].end)
 			return true;
-	return v->overflow && is_held(page, page + EM_PAGE_SIZE);
+	return v->overflow && em_hazard_held(page, page + EM_PAGE_SIZE);
+}
+
+struct refill {
+	struct em_thread *t;
+	uintptr_t start, end;
+};
+
+static bool refill(void *arg, uintptr_t start, uintptr_t end)
+{
+	const struct refill *r = arg;
+
+	if (start < r->start)
+		start = r->start;
+	if (end > r->end)
+		end = r->end;
+	em_fault_range(r->t, start, end - start, true);
+	return true;
+}
+
+void em_hazard_refill(struct em_thread *t, uintptr_t start, uintptr_t end)
+{
+	struct refill r = { t, start, end };
+
+	visit(start, end, refill, &r);
 }

@@ -70,6 +70,18 @@ void em_range_leave(struct em_range_op *op)
 	em_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &op->mask, NULL, sizeof(op->mask));
 }
 
+void em_range_leave_refilled(struct em_range_op *op, uintptr_t start, uintptr_t end)
+{
+	bool held = em_hazard_held(start, end);
+
+	em_range_leave(op);
+	if (!held)
+		return;
+	em_enter(op->t, true);
+	em_hazard_refill(op->t, start, end);
+	em_leave(op->t, true);
+}
+
 bool em_range_settles(const struct em_thread *t, uintptr_t addr)
 {
 	bool managed;
@@ -234,9 +246,6 @@ int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind)
 
 	if ((end - 1) >> EM_ADDR_BITS)
 		return -ERANGE; /* asked for by a hint on a machine with five-level page tables */
-	ret = em_uffd_register(start, end - start);
-	if (ret)
-		return ret;
 	if (kind == EM_REGION_HEAP) {
 		r = em_range_region_at(start - EM_PAGE_SIZE);
 		if (r && r->kind == EM_REGION_HEAP)
@@ -246,11 +255,13 @@ int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind)
 	}
 	if (!r)
 		r = em_region_new(start, end, kind);
+	/* First the words: whoever touches it meanwhile gets zeros from the kernel, and none of our faults. */
 	ret = r ? em_space_add(start, end, r) : -ENOMEM;
+	if (!ret)
+		ret = em_uffd_register(start, end - start);
 	if (ret) {
 		struct em_range_op op = { .id = ++op_ids };
 
-		em_uffd_unregister(start, end - start);
 		em_range_finish(&op, start, end, EM_RANGE_UNMAP);
 	}
 	return ret;
@@ -379,7 +390,10 @@ long em_range_mmap(uintptr_t addr, size_t len, int prot, int flags, int fd, int6
 	if (!em_is_err(ret) && ours)
 		ours = !em_range_adopt((uintptr_t)ret, em_page_up((uintptr_t)ret + len),
 				       EM_REGION_MMAP);
-	em_range_leave(&op);
+	if (!em_is_err(ret) && ours)
+		em_range_leave_refilled(&op, (uintptr_t)ret, em_page_up((uintptr_t)ret + len));
+	else
+		em_range_leave(&op);
 	if (!em_is_err(ret) && ours && (flags & MAP_POPULATE))
 		populate(op.t, (uintptr_t)ret, em_page_up((uintptr_t)ret + len), prot);
 	return ret;

@@ -28,6 +28,8 @@ struct em_range_op {
 void em_range_enter(struct em_range_op *op);
 bool em_range_try_enter(struct em_range_op *op, uint64_t wait_ms); /* false: not had in time */
 void em_range_leave(struct em_range_op *op);
+/* The same after [start, end) was discarded or replaced, which calls under way may be using. */
+void em_range_leave_refilled(struct em_range_op *op, uintptr_t start, uintptr_t end);
 
 /* present.c: pages of a range that have content, and those of them that are not mapped.  [outside a section] */
 struct em_range_content {

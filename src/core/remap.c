@@ -316,7 +316,10 @@ static long remap(struct mremap_call *c, bool present)
 		ret = managed ? mremap_managed(c) : do_mremap(c, c->flags);
 		finish(&op, c, managed, grown, ret);
 	}
-	em_range_leave(&op);
+	if (!em_is_err(ret) && managed)
+		em_range_leave_refilled(&op, c->to, c->to + c->new_len);
+	else
+		em_range_leave(&op);
 	return ret;
 }
 

@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -148,4 +150,59 @@ void test_large_move_changes_its_size(void)
 	CHECK(mremap(q, more, less, MREMAP_MAYMOVE | MREMAP_FIXED, p) == p);
 	for (size_t at = 0; at < bytes; at += PAGE)
 		CHECK(p[at] == (at < less ? NEW : OLD));
+}
+
+/* A call that sleeps over memory which meanwhile is discarded, replaced, or moved onto: nothing is lost. */
+static int inflight_pipe[2];
+
+static void *read_six_thousand(void *arg)
+{
+	CHECK(read(inflight_pipe[0], arg, 6000) == 6000);
+	return NULL;
+}
+
+static void discard(char *p)
+{
+	CHECK(madvise(p, MIB, MADV_DONTNEED) == 0);
+}
+
+static void replace(char *p)
+{
+	CHECK(mmap(p, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p);
+}
+
+static void unmap_and_map(char *p)
+{
+	CHECK(munmap(p, MIB) == 0);
+	replace(p);
+}
+
+static void move_onto(char *p)
+{
+	char *q = tap_map(MIB); /* half of it never touched */
+
+	fill(q, MIB / 2, NEW);
+	CHECK(mremap(q, MIB, MIB, MREMAP_MAYMOVE | MREMAP_FIXED, p) == p);
+}
+
+void test_call_over_memory_that_is_replaced(void)
+{
+	void (*const way[])(char *) = { discard, replace, unmap_and_map, move_onto };
+	char data[6000];
+	pthread_t reader;
+
+	memset(data, 7, sizeof(data));
+	CHECK(pipe(inflight_pipe) == 0);
+	for (size_t i = 0; i < sizeof(way) / sizeof(way[0]); i++) {
+		char *p = tap_map(MIB), *buf = p + MIB / 2 - 3000;
+
+		fill(p, MIB, OLD);
+		CHECK(pthread_create(&reader, NULL, read_six_thousand, buf) == 0);
+		usleep(100000);
+		way[i](p);
+		CHECK(write(inflight_pipe[1], data, sizeof(data)) == sizeof(data));
+		CHECK(pthread_join(reader, NULL) == 0);
+		CHECK(memcmp(buf, data, sizeof(data)) == 0);
+		munmap(p, MIB);
+	}
 }

@@ -18,7 +18,8 @@ void pressure_once(size_t bytes);
 	X(thread_churn_and_fork) X(spawn_under_pressure) X(calls_on_an_evicted_stack) \
 	X(robust_mutexes_that_are_evicted) \
 	X(replaced_under_a_reader) X(moved_onto_under_a_reader) \
-	X(move_that_fails_at_the_end) X(large_move_changes_its_size)
+	X(move_that_fails_at_the_end) X(large_move_changes_its_size) \
+	X(call_over_memory_that_is_replaced)
 TESTS(TAP_DECLARE)
 
 #endif
