@@ -9,6 +9,7 @@
  *   file.c       descriptors, synchronous transfers                 [sigsafe]
  *   inject.c     faults on purpose                                  [sigsafe]
  *   slots.c      slots of this process                              [sigsafe]
+ *   slots_fork.c slots that children may refer to                   [sigsafe]
  *   share.c      extents among forked processes, fork protocol      [sigsafe]
  *   ioq.c        queue: entry points and the plain queue            [sigsafe]
  *   ioq_uring.c  queue on io_uring                                  [sigsafe]
@@ -206,11 +207,11 @@ long em_share_take(struct em_store *st);
 void em_share_give(struct em_store *st, uint32_t extent);
 bool em_share_child_alive(struct em_store *st, const struct em_child *c);
 
-/* slots.c */
+/* slots_fork.c */
 /* Room for one more child and fork number, so that em_slots_forked cannot fail. */
 int em_slots_prepare_fork(struct em_store *st);
 void em_slots_forked(struct em_store *st, uint32_t proc, uint32_t gen);
-/* Forgets everything (child after fork, close). */
+/* slots.c: forgets everything (child after fork, close). */
 void em_slots_reset(struct em_store *st);
 
 /* probe.c: name of what is found on fd (EM_PROBE_DATA: no signature, but not zeros either), NULL

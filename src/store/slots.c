@@ -10,13 +10,12 @@
 
 #include <errno.h>
 
-#include "../core/meta.h"
+#include "slots.h"
 
 enum {
-	SLACK = 64,		   /* `longest` is exact below this */
-	RETRY_NS = 1000000,	   /* a full store is asked again after 1 ms */
+	SLACK = 64,	    /* `longest` is exact below this */
+	RETRY_NS = 1000000, /* a full store is asked again after 1 ms */
 	SWEEP_FREES = EM_EXTENT_SLOTS,
-	FORKS_MAX = UINT16_MAX,
 };
 
 /* Runs shorter than min are passed over unless more than grow_above percent of our slots
@@ -127,22 +126,6 @@ static void clear_run(uint64_t *bits, uint32_t pos, uint32_t n)
 
 /* ---- own extents --------------------------------------------------------------- */
 
-/* An array of `used` elements moved to one of new_cap; NULL on failure, then nothing changed. */
-static void *grown(const void *array, uint32_t used, uint32_t new_cap, size_t size)
-{
-	void *p = em_meta_alloc(new_cap * size);
-
-	if (p && used)
-		em_memcpy(p, array, used * size);
-	return p;
-}
-
-static void free_array(void *array, uint32_t cap, size_t size)
-{
-	if (array)
-		em_meta_free(array, cap * size);
-}
-
 static int reserve_own(struct em_slots *s)
 {
 	uint32_t cap = s->own_cap ? 2 * s->own_cap : 64;
@@ -151,18 +134,18 @@ static int reserve_own(struct em_slots *s)
 
 	if (s->nown < s->own_cap)
 		return 0;
-	own = grown(s->own, s->nown, cap, sizeof(*own));
-	nfree = grown(s->nfree, s->nown, cap, sizeof(*nfree));
-	longest = grown(s->longest, s->nown, cap, sizeof(*longest));
+	own = em_array_grown(s->own, s->nown, cap, sizeof(*own));
+	nfree = em_array_grown(s->nfree, s->nown, cap, sizeof(*nfree));
+	longest = em_array_grown(s->longest, s->nown, cap, sizeof(*longest));
 	if (!own || !nfree || !longest) {
-		free_array(own, cap, sizeof(*own));
-		free_array(nfree, cap, sizeof(*nfree));
-		free_array(longest, cap, sizeof(*longest));
+		em_array_free(own, cap, sizeof(*own));
+		em_array_free(nfree, cap, sizeof(*nfree));
+		em_array_free(longest, cap, sizeof(*longest));
 		return -ENOMEM;
 	}
-	free_array(s->own, s->own_cap, sizeof(*own));
-	free_array(s->nfree, s->own_cap, sizeof(*nfree));
-	free_array(s->longest, s->own_cap, sizeof(*longest));
+	em_array_free(s->own, s->own_cap, sizeof(*own));
+	em_array_free(s->nfree, s->own_cap, sizeof(*nfree));
+	em_array_free(s->longest, s->own_cap, sizeof(*longest));
 	s->own = own;
 	s->nfree = nfree;
 	s->longest = longest;
@@ -232,8 +215,7 @@ static void free_extent(struct em_extent *x)
 	em_meta_free(x, sizeof(*x));
 }
 
-/* Lets relatives have an extent that is free as a whole, if we keep another one's worth. */
-static void give_if_empty(struct em_store *st, struct em_extent *x)
+void em_slots_give_if_empty(struct em_store *st, struct em_extent *x)
 {
 	struct em_slots *s = &st->slots;
 	uint32_t first, end, i = x->index, last;
@@ -258,9 +240,7 @@ static void give_if_empty(struct em_store *st, struct em_extent *x)
 	free_extent(x);
 }
 
-/* ---- deferred frees ------------------------------------------------------------ */
-
-static void release(struct em_slots *s, struct em_extent *x, uint32_t bit)
+void em_slots_release(struct em_slots *s, struct em_extent *x, uint32_t bit)
 {
 	uint32_t run;
 
@@ -272,89 +252,6 @@ static void release(struct em_slots *s, struct em_extent *x, uint32_t bit)
 		s->longest[x->index] = (uint16_t)run;
 	if (run >= s->dry)
 		s->dry = run + 1;
-}
-
-/* The first of our children forked after `number`, as an index; nchildren if none. */
-static uint32_t child_after(const struct em_slots *s, uint32_t number)
-{
-	uint32_t lo = 0, hi = s->nchildren;
-
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-
-		if (s->children[mid].number > number)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	return lo;
-}
-
-/* Was a slot in the hands of a child that still lives?  Given out at fork count born. */
-static bool held_by_child(const struct em_slots *s, uint32_t born, uint32_t freed)
-{
-	uint32_t i = child_after(s, born);
-
-	return i < s->nchildren && s->children[i].number <= freed;
-}
-
-static void sweep_extent(struct em_slots *s, struct em_extent *x)
-{
-	struct em_deferred *d = x->deferred;
-
-	for (uint32_t w = 0; w < EM_EXTENT_WORDS; w++) {
-		for (uint64_t m = d->bits[w]; m; m &= m - 1) {
-			uint32_t bit = w * 64 + (uint32_t)__builtin_ctzll(m);
-
-			if (held_by_child(s, x->born ? x->born[bit] : 0, d->when[bit]))
-				continue;
-			d->bits[w] &= ~(1ull << bit % 64);
-			d->n--;
-			s->ndeferred--;
-			release(s, x, bit);
-		}
-	}
-	if (!d->n) {
-		x->deferred = NULL;
-		em_meta_free(d, sizeof(*d));
-	}
-}
-
-/* Looks which children are gone, and frees what only they kept. */
-static void sweep(struct em_store *st)
-{
-	struct em_slots *s = &st->slots;
-	uint32_t kept = 0;
-
-	s->frees = 0;
-	for (uint32_t i = 0; i < s->nchildren; i++)
-		if (em_share_child_alive(st, &s->children[i]))
-			s->children[kept++] = s->children[i];
-	if (kept == s->nchildren)
-		return;
-	s->nchildren = kept;
-	/* backwards: an extent that is given away is replaced by the last one */
-	for (uint32_t i = s->nown; i-- > 0;) {
-		struct em_extent *x = s->own[i];
-
-		if (!x->deferred)
-			continue;
-		sweep_extent(s, x);
-		give_if_empty(st, x);
-	}
-}
-
-/* Without memory for the mark the slot stays taken for good: a loss, but never wrong. */
-static void defer(struct em_slots *s, struct em_extent *x, uint32_t bit)
-{
-	if (!x->deferred)
-		x->deferred = em_meta_alloc(sizeof(*x->deferred));
-	if (!x->deferred)
-		return;
-	x->deferred->bits[bit / 64] |= 1ull << bit % 64;
-	x->deferred->when[bit] = s->forks;
-	x->deferred->n++;
-	s->ndeferred++;
 }
 
 /* ---- entry points -------------------------------------------------------------- */
@@ -436,7 +333,7 @@ static uint32_t alloc_locked(struct em_store *st, uint32_t want, em_slot_t *firs
 	uint32_t n;
 
 	if (s->ndeferred && s->frees >= SWEEP_FREES)
-		sweep(st);
+		em_slots_sweep(st);
 	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
 		uint32_t min = want < levels[i].min ? want : levels[i].min;
 
@@ -448,7 +345,7 @@ static uint32_t alloc_locked(struct em_store *st, uint32_t want, em_slot_t *firs
 			continue;
 		/* slots short: before another extent, those that only the dead still kept */
 		if (s->ndeferred) {
-			sweep(st);
+			em_slots_sweep(st);
 			n = alloc_own(s, want, min, first);
 		}
 		if (!n && !take_extent(st))
@@ -496,11 +393,11 @@ void em_slots_free(struct em_store *st, em_slot_t slot)
 		goto out_unlock;
 	s->used--;
 	s->frees++;
-	if (held_by_child(s, x->born ? x->born[bit] : 0, s->forks)) {
-		defer(s, x, bit);
+	if (em_slots_held_by_child(s, x->born ? x->born[bit] : 0, s->forks)) {
+		em_slots_defer(s, x, bit);
 	} else {
-		release(s, x, bit);
-		give_if_empty(st, x);
+		em_slots_release(s, x, bit);
+		em_slots_give_if_empty(st, x);
 	}
 out_unlock:
 	em_mutex_unlock(&s->lock);
@@ -516,65 +413,6 @@ uint64_t em_slots_limit(const struct em_store *st)
 	return st->limit_known ? st->limit_slots - 1 : 0;
 }
 
-/* ---- fork ---------------------------------------------------------------------- */
-
-/*
- * Fork counts fit 16 bits: before they overflow, each count becomes the number of
- * children, still remembered, that were forked up to it.  That keeps every comparison of a
- * child's number with a slot's count as it was.
- */
-static void renumber(struct em_slots *s)
-{
-	for (uint32_t i = 0; i < s->nown; i++) {
-		struct em_extent *x = s->own[i];
-
-		for (uint32_t b = 0; b < EM_EXTENT_SLOTS; b++) {
-			if (x->born)
-				x->born[b] = (uint16_t)child_after(s, x->born[b]);
-			if (x->deferred)
-				x->deferred->when[b] =
-					(uint16_t)child_after(s, x->deferred->when[b]);
-		}
-	}
-	for (uint32_t i = 0; i < s->nchildren; i++)
-		s->children[i].number = (uint16_t)(i + 1);
-	s->forks = (uint16_t)s->nchildren;
-}
-
-int em_slots_prepare_fork(struct em_store *st)
-{
-	struct em_slots *s = &st->slots;
-	uint32_t cap = s->children_cap ? 2 * s->children_cap : 64;
-	struct em_child *children;
-
-	if (s->nchildren == s->children_cap || s->forks == FORKS_MAX)
-		sweep(st);
-	if (s->forks == FORKS_MAX) {
-		if (s->nchildren >= FORKS_MAX)
-			return -EAGAIN;
-		renumber(s);
-	}
-	if (s->nchildren < s->children_cap)
-		return 0;
-	children = grown(s->children, s->nchildren, cap, sizeof(*children));
-	if (!children)
-		return -ENOMEM;
-	free_array(s->children, s->children_cap, sizeof(*children));
-	s->children = children;
-	s->children_cap = cap;
-	return 0;
-}
-
-void em_slots_forked(struct em_store *st, uint32_t proc, uint32_t gen)
-{
-	struct em_slots *s = &st->slots;
-	struct em_child *c = &s->children[s->nchildren++];
-
-	c->number = ++s->forks;
-	c->proc = proc;
-	c->gen = gen;
-}
-
 void em_slots_reset(struct em_store *st)
 {
 	struct em_slots *s = &st->slots;
@@ -584,10 +422,10 @@ void em_slots_reset(struct em_store *st)
 	for (size_t i = 0; i < sizeof(s->dir) / sizeof(s->dir[0]); i++)
 		if (s->dir[i])
 			em_meta_free(s->dir[i], EM_DIR_LEAF * sizeof(*s->dir[i]));
-	free_array(s->own, s->own_cap, sizeof(*s->own));
-	free_array(s->nfree, s->own_cap, sizeof(*s->nfree));
-	free_array(s->longest, s->own_cap, sizeof(*s->longest));
-	free_array(s->children, s->children_cap, sizeof(*s->children));
+	em_array_free(s->own, s->own_cap, sizeof(*s->own));
+	em_array_free(s->nfree, s->own_cap, sizeof(*s->nfree));
+	em_array_free(s->longest, s->own_cap, sizeof(*s->longest));
+	em_array_free(s->children, s->children_cap, sizeof(*s->children));
 	em_memzero(s, sizeof(*s));
 	s->dry = UINT32_MAX;
 }
