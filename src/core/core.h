@@ -370,7 +370,7 @@ int em_fault_in(struct em_thread *t, uintptr_t addr, size_t len, bool write);
 /* em_fault for another process. */
 enum em_fault_result em_fault_serve(struct em_thread *t, uintptr_t addr, bool write);
 
-/* ---- budget and reclaim (reclaim.c) --------------------------------------------------- */
+/* ---- budget and reclaim (budget.c, reclaim.c) --------------------------------------------------- */
 
 struct em_budget {
 	int64_t resident;   /* pages charged: managed resident + frame pool */
@@ -416,7 +416,7 @@ struct em_batch {
 		em_word_t *wp;
 		em_slot_t slot;		/* of dirty victims: assigned */
 		int err;		/* of their write */
-		uint8_t kind;		/* see reclaim.c */
+		uint8_t kind;		/* see reclaim.h */
 	} v[EM_BATCH_PAGES];
 	struct iovec *iov;		/* EM_BATCH_PAGES, dirty victims in slot order */
 	struct em_io io[EM_BATCH_IOS];
@@ -432,7 +432,7 @@ void em_batch_put(struct em_batch *b);
 /* One batch at most, synchronously. Returns pages that left memory. [engine] */
 uint32_t em_reclaim_inline(struct em_thread *t, uint32_t want);
 /* A page that was protected only because it lay between victims has been written. [sigsafe] */
-void em_reclaim_gap_lifted(void);
+void em_protect_gap_lifted(void);
 /* The same, in a thread of the engine. */
 uint32_t em_reclaim_now(uint32_t want);
 /* The service's asynchronous halves. */

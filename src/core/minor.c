@@ -217,7 +217,7 @@ enum em_fault_result em_minor_upgrade(struct em_site *s, em_word_t w)
 	if (ret)
 		return em_fault_error(ret);
 	if (from == EM_DIRTY)
-		em_reclaim_gap_lifted();
+		em_protect_gap_lifted();
 	em_stat_inc(faults_write_protect);
 	em_site_inc(s, faults_write_protect);
 	return EM_FAULT_DONE;

@@ -18,7 +18,7 @@ static struct {
 	uint32_t passed, lifted, most;
 } gaps = { .most = GAP_PAGES };
 
-void em_reclaim_gap_lifted(void)
+void em_protect_gap_lifted(void)
 {
 	__atomic_fetch_add(&gaps.lifted, 1, __ATOMIC_RELAXED);
 }
