@@ -627,6 +627,7 @@ struct em_engine {
 	bool active;
 	uint64_t min_map;
 	bool lock_future;	/* mlockall(MCL_FUTURE): new mappings are not managed */
+	bool plain;		/* a forked child without userfaultfd: nothing is managed */
 };
 extern struct em_engine em_engine;
 

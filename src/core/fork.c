@@ -33,6 +33,7 @@ static void child_page(em_word_t *wp)
 
 struct child {
 	struct em_range_op *op;
+	bool plain;	      /* nothing will be registered */
 	uintptr_t start, end; /* run of managed pages not registered yet */
 };
 
@@ -42,8 +43,7 @@ static void register_mapped(uintptr_t start, uintptr_t end)
 		em_panic("extmem: fork: the child's memory cannot be registered\n");
 }
 
-/* Tells about holes without a look at the pages. */
-static bool is_whole(uintptr_t start, uintptr_t end)
+bool em_range_is_whole(uintptr_t start, uintptr_t end)
 {
 	return em_syscall3(SYS_msync, start, end - start, MS_ASYNC) != -ENOMEM;
 }
@@ -64,7 +64,7 @@ static void register_halves(struct child *c, uintptr_t start, uintptr_t end)
 {
 	uintptr_t middle = (start + (end - start) / 2) & ~(uintptr_t)EM_PAGE_MASK;
 
-	if (is_whole(start, end)) {
+	if (em_range_is_whole(start, end)) {
 		register_mapped(start, end);
 	} else if (is_empty(start, end)) {
 		em_range_finish(c->op, start, end, EM_RANGE_UNMAP);
@@ -83,7 +83,7 @@ static void register_run(struct child *c)
 
 	if (c->start == c->end)
 		return;
-	if (is_whole(c->start, c->end)) {
+	if (em_range_is_whole(c->start, c->end)) {
 		register_mapped(c->start, c->end);
 		return;
 	}
@@ -104,6 +104,8 @@ static void register_run(struct child *c)
 
 static void extend_run(struct child *c, uintptr_t start, uintptr_t end)
 {
+	if (c->plain)
+		return;
 	if (start != c->end) {
 		register_run(c);
 		c->start = start;
@@ -129,6 +131,13 @@ static void child_block(void *arg, uintptr_t start, uintptr_t end, struct em_blo
 	}
 }
 
+static void start_handlers(void)
+{
+	if (em_engine.opt.delivery == EM_DELIVERY_THREAD &&
+	    em_handlers_start(em_engine.opt.delivery_threads))
+		em_panic("extmem: fork: the child gets no handler thread\n");
+}
+
 /* If this fails, missing pages of the child would read as zeros: better no child. */
 static void child_start(struct em_range_op *op)
 {
@@ -141,16 +150,16 @@ static void child_start(struct em_range_op *op)
 	em_pin_fork_child();
 	em_service_fork_child();
 	em_proxy_fork_child();
-	if (em_uffd_reopen(em_engine.opt.delivery, em_engine.opt.feature_mask, em_engine.fd_min))
-		em_panic("extmem: fork: the child gets no userfaultfd\n");
+	c.plain = em_uffd_reopen(em_engine.opt.delivery, em_engine.opt.feature_mask, em_engine.fd_min);
 	if (em_store_fork_child(em_engine.store))
 		em_panic("extmem: fork: the child cannot use the store\n");
 	em_budget.pinned = 0; /* child_page takes the marks off */
 	em_space_walk(0, 1ul << EM_ADDR_BITS, &v);
 	register_run(&c);
-	if (em_engine.opt.delivery == EM_DELIVERY_THREAD &&
-	    em_handlers_start(em_engine.opt.delivery_threads))
-		em_panic("extmem: fork: the child gets no handler thread\n");
+	if (c.plain)
+		em_plain_child(op);
+	else
+		start_handlers();
 	em_budget_set(em_engine.opt.dram_bytes); /* it may have been on its way there */
 	em_control_fork_child();
 }

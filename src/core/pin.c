@@ -164,7 +164,7 @@ long em_range_munlockall(void)
 	struct em_thread *t = em_thread_self();
 	long ret = em_syscall0(SYS_munlockall);
 
-	em_engine.lock_future = false;
+	em_engine.lock_future = em_engine.plain;
 	em_enter(t, true);
 	em_space_walk(0, 1ul << EM_ADDR_BITS, &v);
 	em_leave(t, true);

@@ -63,6 +63,12 @@ static inline void em_space_check(struct em_thread *t)
 }
 #endif
 
+/* fork.c: is something mapped everywhere?  Tells about holes without a look at the pages. */
+bool em_range_is_whole(uintptr_t start, uintptr_t end);
+
+/* plain.c: in a forked child that has no userfaultfd all content comes in, and nothing is managed any more. */
+void em_plain_child(struct em_range_op *op);
+
 /* Frees what a LOCKED page holds (w: its word): slot, frame; 1 if it was resident. */
 uint32_t em_range_free_content(uintptr_t addr, em_word_t w);
 

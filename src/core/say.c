@@ -73,11 +73,21 @@ void em_say(const char *msg)
 		em_write_all(2, msg, n);
 }
 
+/* Our callers have all signals blocked, and the program may have a handler that makes things worse. */
+static void make_deadly(int sig)
+{
+	const uint64_t dfl[4] = { 0 }, set = 1ull << (sig - 1);
+
+	em_syscall4(SYS_rt_sigaction, sig, dfl, NULL, sizeof(set));
+	em_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof(set));
+}
+
 void em_panic(const char *msg)
 {
 	em_say(msg);
+	make_deadly(SIGABRT);
 	for (;;) {
-		em_syscall2(SYS_kill, em_sys_getpid(), 6);
+		em_syscall2(SYS_kill, em_sys_getpid(), SIGABRT);
 		em_syscall1(SYS_exit_group, 134);
 	}
 }

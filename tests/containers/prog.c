@@ -11,6 +11,7 @@
  *   kill=NUMBER    the same, and whoever makes it is killed
  *   strict         seccomp's strict mode, and nothing but a look at the memory
  *   dontfork       a child does without some of the memory
+ *   protected      a child inherits memory that it may not write to
  *   discard        gives memory back by process_madvise, through descriptors of process and thread
  *   generated      a thread that has made no call since traps were turned on reads by code of its own
  */
@@ -129,6 +130,8 @@ static void expect_end(pid_t pid)
 	int status;
 
 	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+	if (WIFSIGNALED(status))
+		fprintf(stderr, "prog: a child ended by signal %d\n", WTERMSIG(status));
 	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
@@ -303,6 +306,31 @@ static void dontfork(void)
 	advise_holes(MADV_DOFORK);
 }
 
+static void protect(int first, int second)
+{
+	CHECK(!mprotect(memory, BYTES / 4, first));
+	CHECK(!mprotect(memory + WORDS / 4, BYTES / 4, second));
+}
+
+static void protected(void)
+{
+	pid_t pid;
+
+	protect(PROT_NONE, PROT_READ);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (!pid) {
+		protect(PROT_READ, PROT_READ);
+		check(0);
+		protect(PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE);
+		fill(0, 1, 1);
+		check(1);
+		_exit(0);
+	}
+	expect_end(pid);
+	protect(PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE);
+}
+
 /* The second half becomes zeros, unless the kernel refuses that (before 6.13). */
 static void discard_by(unsigned flags)
 {
@@ -348,13 +376,12 @@ static void discard(void)
 }
 
 struct how {
-	int nofork, spawns, leaves, strict, generated, discards, dontfork;
-	const char *filter;
+	int nofork, spawns, leaves, strict, generated, discards, dontfork, protected;
 };
 
 static struct how parse(int argc, char **argv)
 {
-	struct how how = {.filter = ""};
+	struct how how = {0};
 
 	for (int i = 1; i < argc; i++) {
 		how.nofork |= !strcmp(argv[i], "nofork");
@@ -364,8 +391,7 @@ static struct how parse(int argc, char **argv)
 		how.generated |= !strcmp(argv[i], "generated");
 		how.discards |= !strcmp(argv[i], "discard");
 		how.dontfork |= !strcmp(argv[i], "dontfork");
-		if (strchr(argv[i], '='))
-			how.filter = argv[i];
+		how.protected |= !strcmp(argv[i], "protected");
 	}
 	return how;
 }
@@ -383,9 +409,12 @@ int main(int argc, char **argv)
 		generated();
 	if (how.discards)
 		discard();
+	for (int i = 1; i < argc; i++)
+		use_filter(argv[i]);
 	if (how.dontfork)
 		dontfork();
-	use_filter(how.filter);
+	if (how.protected)
+		protected();
 	check(0);
 	through_kernel();
 	threads();

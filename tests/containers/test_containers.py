@@ -435,10 +435,27 @@ def test_own_filter_refuses_writing():
 def test_own_filter_refuses_what_fork_needs():
     p = run(NOBODY, f'filter={number("openat")}')
     assert p.returncode == 1 and 'pid >= 0: Operation not permitted' in p.stderr, p
-    p = run(NOBODY, f'filter={number("userfaultfd")}')
-    assert p.returncode == 1 and 'the child gets no userfaultfd' in p.stderr, p
     if ROOT and os.path.exists('/dev/userfaultfd'):
         right([], f'filter={number("userfaultfd")}')
+
+
+def test_children_without_userfaultfd_do_without():
+    no_uffd = f'filter={number("userfaultfd")}'
+    for delivery in ('upcall', 'thread'):
+        for word in ('', 'dontfork', 'protected'):
+            p = run(NOBODY, no_uffd, word, options=('--delivery', delivery))
+            said = [line for line in p.stderr.splitlines() if line[0] != '{']
+            assert (p.returncode, p.stdout) == (0, 'right\n'), p
+            assert said and all('the child gets no userfaultfd' in line for line in said), p
+            # Each child says so, and its own children do not.
+            assert len(said) == (2 if word else 1), p
+
+
+def test_children_without_userfaultfd_that_cannot_read_end():
+    filters = [f'filter={number(name)}' for name in ('userfaultfd', 'preadv')]
+    p = run(NOBODY, *filters, 'protected')
+    assert p.returncode == 1 and p.stdout == '', p
+    assert 'cannot read its memory back' in p.stderr and 'ended by signal 6' in p.stderr, p
 
 
 def test_own_filter_kills():
