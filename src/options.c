@@ -298,6 +298,7 @@ static const struct {
 	{"process_madvise", EM_FEAT_PROCESS_MADVISE},
 	{"uring", EM_FEAT_URING},
 	{"memfd", EM_FEAT_MEMFD},
+	{"tasks", EM_FEAT_TASKS},
 	{"control", EM_FEAT_CONTROL},
 };
 #define NFEATURES (sizeof(features) / sizeof(features[0]))

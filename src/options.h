@@ -25,6 +25,7 @@ enum em_feature {
 	EM_FEAT_URING = 1u << 3,	   /* "uring": io_uring usable */
 	EM_FEAT_MEMFD = 1u << 5,	   /* "memfd": memfd_create, 3.17 */
 	EM_FEAT_CONTROL = 1u << 6,	   /* "control": the control socket; needs close_range, 5.9 */
+	EM_FEAT_TASKS = 1u << 7,	   /* "tasks": threads are counted where /proc is not */
 	EM_FEAT_SIGBUS = 1u << 4,	   /* UFFD_FEATURE_SIGBUS, 4.14 (not maskable) */
 };
 

@@ -43,6 +43,11 @@ static void try_control(void)
 	syscall(SYS_close_range, 1, 0, 0);
 }
 
+static void try_tasks(void)
+{
+	syscall(SYS_unshare, 0);
+}
+
 static void try_dispatch(void)
 {
 	prctl(PR_SET_SYSCALL_USER_DISPATCH, 0, 0, 0, 0);
@@ -56,6 +61,7 @@ static const struct {
 	{try_uring, EM_FEAT_URING},
 	{try_memfd, EM_FEAT_MEMFD},
 	{try_control, EM_FEAT_CONTROL},
+	{try_tasks, EM_FEAT_TASKS},
 	{try_dispatch, 0},
 };
 #define NCALLS (sizeof(calls) / sizeof(calls[0]))

@@ -92,13 +92,20 @@ size_t em_control_fds(int *fds, size_t max)
 
 enum { NOBODY_KNOWS = 1000 };
 
+static long counted_threads(void)
+{
+	long n = em_tasks_count();
+
+	return n < 0 ? NOBODY_KNOWS : n + !ctl.leader_gone;
+}
+
 /* Threads of the program that are left.  Rather too many than too few: ours are counted late. */
 static long program_threads(void)
 {
 	struct stat st;
 
 	if (em_syscall4(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &st, 0) || st.st_nlink < 3)
-		return NOBODY_KNOWS;
+		return counted_threads();
 	return (long)st.st_nlink - 2 - em_rawthread_count - ctl.leader_gone;
 }
 
@@ -326,9 +333,13 @@ void em_control_resume(void)
 /* A process whose last thread leaves with exit(2) ends; with threads of ours in it, it would not. */
 void em_control_thread_leaves(int status)
 {
-	bool leader = em_sys_gettid() == em_engine.pid;
-	long left = program_threads();
+	int tid = (int)em_sys_gettid();
+	bool leader = tid == em_engine.pid;
+	long left;
 
+	if (!leader)
+		em_tasks_made(tid);
+	left = program_threads();
 	if (left == 1 && em_rawthread_count) {
 		em_control_exit();
 		em_syscall1(SYS_exit_group, leader ? status : ctl.leader_status);
@@ -337,6 +348,7 @@ void em_control_thread_leaves(int status)
 		ctl.leader_status = status;
 		ctl.leader_gone = true;
 	}
+	em_tasks_left(tid);
 	if (ctl.leader_gone && phase() != NONE && phase() != GONE)
 		wake(WANT_COUNT);
 }

@@ -323,6 +323,18 @@ void em_thread_fork_child(struct em_thread *self);
 /* Visits all contexts in use. */
 struct em_thread *em_thread_first(void);
 
+/* ---- the program's threads without /proc (tasks.c) ------------------------------------- */
+
+/* Is the caller the only thread of the process?  False: not, or the kernel does not say. */
+bool em_tasks_alone(void);
+/* From now on threads are counted; alone: there is none but the caller. */
+void em_tasks_start(bool alone);
+void em_tasks_made(int tid);
+void em_tasks_left(int tid);
+/* Those that have not left, but for the first of the process; -1: nobody knows. */
+long em_tasks_count(void);
+void em_tasks_fork_child(void);
+
 /* ---- userfaultfd (uffd.c) -------------------------------------------------------- */
 
 struct em_uffd {

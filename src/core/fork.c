@@ -147,6 +147,7 @@ static void child_start(struct em_range_op *op)
 	em_engine.pid = (int)em_sys_getpid();
 	em_rawthread_count = 0;
 	em_thread_fork_child(op->t);
+	em_tasks_fork_child();
 	em_pin_fork_child();
 	em_service_fork_child();
 	em_proxy_fork_child();

@@ -126,10 +126,16 @@ static void start_control(bool verbose)
 		fprintf(stderr, "extmem: no control socket: %s\n", strerror(-ret));
 }
 
+/* Where /proc does not tell of threads they are counted, which takes the traps.  Before the engine has any. */
+static bool must_count_threads(const struct em_options *o)
+{
+	return !(o->feature_mask & EM_FEAT_TASKS) && access("/proc/self/task", F_OK);
+}
+
 int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 {
+	bool traps, counting = must_count_threads(o), alone = counting && em_tasks_alone();
 	struct em_patch_report report;
-	bool traps;
 	int ret;
 
 	ret = em_meta_reserve();
@@ -163,6 +169,8 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 			 "Dispatch (Linux 5.11); give auto or patch");
 		return -ENOSYS;
 	}
+	if (traps && counting)
+		em_tasks_start(alone);
 	if (o->stats_path[0])
 		em_signals_want_last_words();
 	ret = em_patch_all(&report, o->verbose ? log_patch : NULL, NULL);

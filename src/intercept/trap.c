@@ -262,6 +262,8 @@ static int make_raw(struct em_regs *r)
 /* Of parent and child.  A child's thread block is not to be touched: it may be anything. */
 void em_trap_cloned(long ret)
 {
+	if (ret > 0)
+		em_tasks_made((int)ret);
 	if (__atomic_load_n(&em_trap_on, __ATOMIC_SEQ_CST) && (ret == 0 || !trapping)) {
 		trap_this_thread();
 		if (ret)

@@ -13,6 +13,9 @@
  *   dontfork       a child does without some of the memory
  *   protected      a child inherits memory that it may not write to
  *   discard        gives memory back by process_madvise, through descriptors of process and thread
+ *   leave-alone    ends by exit(2), which ends the thread, with status 7 and no thread beside it
+ *   leave-early    the same, but a thread stays and prints "right" a little later
+ *   leave-together the same with many threads at once
  *   generated      a thread that has made no call since traps were turned on reads by code of its own
  */
 #define _GNU_SOURCE
@@ -261,6 +264,35 @@ static void generated(void)
 	fill(0, 1, 0);
 }
 
+/* ---- threads that leave one by one ---------------------------------------------------------------- */
+
+static void *stay(void *arg)
+{
+	usleep(200000);
+	check(2);
+	puts("right");
+	fflush(stdout);
+	syscall(SYS_exit, 9);
+	return arg;
+}
+
+static void *go_now(void *arg)
+{
+	syscall(SYS_exit, 0);
+	return arg;
+}
+
+static void leave_by_exit(const char *how)
+{
+	pthread_t t;
+
+	if (!strcmp(how, "leave-early"))
+		CHECK(!(errno = pthread_create(&t, NULL, stay, NULL)));
+	for (int i = 0; i < 20 && !strcmp(how, "leave-together"); i++)
+		CHECK(!(errno = pthread_create(&t, NULL, go_now, NULL)));
+	syscall(SYS_exit, 7);
+}
+
 static const struct {
 	uint64_t page, n;
 } holes[] = {{0, 3}, {17, 1}, {256, 200}, {BYTES / 4096 - 1, 1}};
@@ -424,6 +456,9 @@ int main(int argc, char **argv)
 		forks();
 	if (how.spawns)
 		spawn_self();
+	for (int i = 1; i < argc; i++)
+		if (!strncmp(argv[i], "leave-", 6))
+			leave_by_exit(argv[i]);
 	puts("right");
 	return 0;
 }

@@ -280,6 +280,14 @@ def test_without_proc_and_with_few_devices(who):
     assert '/dev/null' in items['fork']['detail']
 
 
+def test_threads_that_leave_one_by_one_without_proc():
+    needs_root()
+    for options in (), ('--delivery', 'thread'), ('--syscalls', 'dispatch'):
+        for word, output in (('leave-alone', ''), ('leave-early', 'right\n'), *3 * [('leave-together', '')]):
+            p = run(bare_root(), word, options=options)
+            assert (p.returncode, p.stdout) == (7, output), (word, p)
+
+
 def test_without_proc_and_without_null():
     needs_root()
     pre = bare_root('umount $PWD/root/dev/null; rm $PWD/root/dev/null'.replace('$PWD', WORK))
