@@ -14,7 +14,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import traceback
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'tap'))
+from pytap import Skip, run_tests
 
 BUILD, PROG, JAIL = (os.path.abspath(p) for p in sys.argv[1:4])
 WORK = os.path.realpath(tempfile.mkdtemp(prefix='extmem-containers-', dir='/var/tmp'))
@@ -41,10 +43,6 @@ if not pid:
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 print(hashlib.sha256(b"".join(blocks)).hexdigest())
 '''
-
-
-class Skip(Exception):
-    pass
 
 
 def needs_root():
@@ -574,31 +572,10 @@ def prepare():
     os.chmod(SWAP, 0o1777)
 
 
-def main():
-    tests = [(n, f) for n, f in globals().items() if n.startswith('test_')]
-    wanted = sys.argv[4:]
-    tests = [(n, f) for n, f in tests if not wanted or any(w in n for w in wanted)]
-    bad = False
-    print(f'1..{len(tests)}')
-    for i, (name, test) in enumerate(tests):
-        title = f'{i + 1} - {name[5:]}'
-        try:
-            test()
-            print(f'ok {title}', flush=True)
-        except Skip as why:
-            print(f'ok {title} # SKIP {why}', flush=True)
-        except Exception:  # pylint: disable=broad-except
-            bad = True
-            print(f'not ok {title}', flush=True)
-            for line in traceback.format_exc().splitlines()[-12:]:
-                print(f'# {line[:400]}')
-    return bad
-
-
 prepare()
 OLD = set_sysctl('0') if ROOT and os.path.exists(USERFAULTFD_SYSCTL) else None
 try:
-    STATUS = main()
+    STATUS = run_tests(globals(), sys.argv[4:])
 finally:
     if OLD is not None:
         set_sysctl(OLD)

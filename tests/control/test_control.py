@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'tap'))
+from pytap import Skip, run_tests
 
 BUILD, PROG = sys.argv[1:3]
 EXTMEM = os.path.join(BUILD, 'extmem')
@@ -23,10 +25,6 @@ ENV = dict(os.environ, XDG_RUNTIME_DIR=RUNTIME)
 ROOT = os.geteuid() == 0
 NOBODY = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups']
 MIB = 1 << 20
-
-
-class Skip(Exception):
-    pass
 
 
 class Managed:
@@ -539,30 +537,13 @@ def test_root_controls_the_process_of_a_user():
     assert os.listdir(os.path.join(runtime, 'extmem')) == []
 
 
-def main():
-    os.mkdir(RUNTIME, 0o700)
-    tests = [(n, f) for n, f in globals().items() if n.startswith('test_')]
-    wanted = sys.argv[3:]
-    tests = [(n, f) for n, f in tests if not wanted or any(w in n for w in wanted)]
-    bad = False
-    print(f'1..{len(tests)}')
-    for i, (name, run) in enumerate(tests):
-        title = f'{i + 1} - {name[5:]}'
-        try:
-            run()
-            print(f'ok {title}', flush=True)
-        except Skip as why:
-            print(f'ok {title} # SKIP {why}', flush=True)
-        except Exception:  # pylint: disable=broad-except
-            bad = True
-            print(f'not ok {title}', flush=True)
-            for line in traceback.format_exc().splitlines()[-12:]:
-                print(f'# {line[:600]}')
-        for name in sockets():
-            os.unlink(os.path.join(DIR, name))
-    shutil.rmtree(WORK)
-    return bad
+def remove_sockets():
+    for name in sockets():
+        os.unlink(os.path.join(DIR, name))
 
 
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-sys.exit(main())
+os.mkdir(RUNTIME, 0o700)
+STATUS = run_tests(globals(), sys.argv[3:], remove_sockets)
+shutil.rmtree(WORK)
+sys.exit(STATUS)
