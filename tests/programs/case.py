@@ -24,18 +24,19 @@ class Case:
              managed; it exits with 0 if all that it checked was right
     percent  of the memory it touches, when that is to be less than --percent
     env      variables to add
-    brief    its processes do not live long enough to be sampled alike in two runs: what they need besides
-             managed memory is not known, and their RSS is not checked
+    touches  bytes that a process is known to touch.  For programs of which no process lives for long: sampling
+             may meet none while it has managed memory, and would find nothing to take 40 % of.  For the
+             same reason what they need besides is that of any process, with managed memory or not
     logs     of the files that it writes: those whose ends are shown when it fails
     """
 
     def __init__(self, name, command, files=("stdout",), stdin=None, prepare=None, needs=(),
                  heavy=False, driver=False, percent=100, env=None, logs=(),
-                 brief=False):
+                 touches=0):
         self.name, self.command, self.files = name, command, files
         self.stdin, self.prepare, self.needs = stdin, prepare, needs
         self.heavy, self.driver, self.percent, self.env = heavy, driver, percent, env or {}
-        self.logs, self.brief = logs, brief
+        self.logs, self.touches = logs, touches
 
 
 def prefix():

@@ -5,11 +5,12 @@ Set SEED to repeat a run.
 """
 import os
 import random
+import subprocess
 
-from case import Case
+from case import MIB, Case
 
 # name: operations each; 0: as many as a second gives.  Not mmapfork, which takes all memory
-# that is free, nor forkheavy, which fills the disk.
+# that is free.
 MEMORY = {
     "mmap": 60, "mremap": 100, "madvise": 40, "mlock": 100, "mincore": 100, "brk": 2000,
     "malloc": 3000, "bigheap": 300, "munmap": 5, "mprotect": 100, "mmapaddr": 500, "mmapfixed": 20,
@@ -20,6 +21,10 @@ PROCESSES = {
     "fork": 100, "vfork": 200, "clone": 10, "daemon": 30, "zombie": 50, "pthread": 200, "futex": 2000,
     "exec": 0,
 }
+# In files in /tmp it takes, natively too, what the disk has: so only where /tmp can be read-only.
+# By default it is 16384 resources in each of 4096 processes, and others on the machine get none.
+FORKHEAVY = {"forkheavy": 100}
+OPTIONS = {"forkheavy": "--forkheavy-procs 256 --forkheavy-allocs 1024 "}
 SIGNALS = {
     "signal": 2000, "sigfd": 200, "sigpending": 500, "sigq": 500, "sigrt": 500, "sigsegv": 500,
     "sigsuspend": 500, "sigtrap": 500, "sigabrt": 20, "sigchld": 100, "sigfpe": 500, "sigio": 0,
@@ -48,10 +53,27 @@ exit ${failed:-0}
 """
 
 
+# For $1 and what is beside it all stays as it is.
+READ_ONLY_TMP = """
+set -e
+work=$(dirname "$1")
+mount --bind "$work" "$work"
+mount --rbind /tmp /tmp
+mount -o remount,bind,ro /tmp
+cd "$1"
+set +e
+"""
+
+
+def can_mount():
+    return subprocess.run(["unshare", "-m", "mount", "--bind", "/tmp", "/tmp"], check=False,
+                          stderr=subprocess.DEVNULL).returncode == 0
+
+
 def stressors(table, factor, seed):
     for name, ops in table.items():
         limit = f"--{name}-ops {max(1, ops // factor)} --timeout 20" if ops else "--timeout 1"
-        yield f"--seed {seed} --{name} 2 {limit}"
+        yield f"--seed {seed} --{name} 2 {OPTIONS.get(name, '')}{limit}"
 
 
 def cases(args, work):
@@ -59,10 +81,17 @@ def cases(args, work):
     factor = 4 if args.quick else 1
     methods = [f"--seed {seed} --vm 1 --vm-bytes 24M --vm-method {m} --vm-ops 1 --timeout 5"
                for m in METHODS]
+    processes, shell = PROCESSES | SIGNALS | TRANSFERS, ["sh", "-c"]
+    begin = {"processes": shell + [LOOP]}
+    if can_mount():
+        processes |= FORKHEAVY
+        begin["processes"] = ["unshare", "-m"] + shell + [READ_ONLY_TMP + LOOP]
     groups = {"vm": methods, "memory": stressors(MEMORY, factor, seed),
-              "processes": stressors(PROCESSES | SIGNALS | TRANSFERS, factor, seed)}
+              "processes": stressors(processes, factor, seed)}
     print(f"# stress-ng: SEED={seed}")
     for name, runs in groups.items():
+        command = begin.get(name, shell + [LOOP])
         yield Case("stress-" + name,
-                   lambda out, runs=list(runs): ["sh", "-c", LOOP, "sh", out] + runs,
-                   files=(), needs=("stress-ng",), heavy=True, brief=name == "processes")
+                   lambda out, runs=list(runs), command=command: command + ["sh", out] + runs,
+                   files=(), needs=("stress-ng",), heavy=True,
+                   touches=8 * MIB if name == "processes" else 0) # a copy of --shm's memory

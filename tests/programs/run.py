@@ -64,13 +64,13 @@ def compare(case, native, managed):
 def bound(case, ample, tight, budget):
     """What exceeds the bound, as texts."""
     slack = max(budget // 100, 4 * MIB)
-    besides = max((p.other for p in ample.values() if p.managed), default=0)
+    besides = max((p.other for p in ample.values() if p.managed or case.touches), default=0)
     managed = max(p.managed for p in tight.values())
     total = max((p.total for p in tight.values() if p.managed), default=0)
     text = []
     if managed > budget + slack:
         text.append(f"bound: managed memory {managed / MIB:.1f} MiB > {(budget + slack) / MIB:.1f}")
-    if total > budget + besides + slack and not case.brief:
+    if total > budget + besides + slack:
         text.append(f"bound: RSS {total / MIB:.1f} MiB > "
                     f"{(budget + besides + slack) / MIB:.1f} (besides: {besides / MIB:.1f})")
     return text
@@ -111,7 +111,7 @@ def execute(case, args, work):
     touched = max(p.managed for p in native.values())
     ample_s, ample, problem = managed(dirs[1], 4 * touched + 256 * MIB)
     problems = ["ample budget: " + problem] if problem else compare(case, dirs[0], dirs[1])
-    touched = max(p.managed for p in ample.values())
+    touched = case.touches or max(p.managed for p in ample.values())
     percent = min(args.percent, case.percent)
     budget = max(touched * percent // 100, 2 * MIB) // 4096 * 4096
     tight_s, tight, problem = managed(dirs[2], budget)
