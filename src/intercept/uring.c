@@ -10,56 +10,31 @@
  * thread sleeps, so that the program wakes it by io_uring_enter, which submits.
  */
 #include <errno.h>
-#include <linux/io_uring.h>
 #include <sys/mman.h>
 
 #include "../core/core.h"
 #include "../core/meta.h"
 #include "../core/sys.h"
-#include "flight.h"
 #include "signals.h"
 #include "transfer.h"
 #include "uring.h"
 
 enum {
 	RINGS = 256,
-	REGISTERED_RINGS = 16,
-	PBUF_RINGS = 32,
 	NO_SQARRAY = 1 << 16,
 	/* NO_MMAP and later ones that change the rings' layout are refused, as by an older kernel. */
 	KNOWN_SETUP = 0x3fff | NO_SQARRAY | 1 << 17,
-	OP_BUFFERS = 0, OP_BUFFERS2 = 15, OP_BUFFERS_UPDATE = 16, OP_RING_FDS = 20, OP_PBUF_RING = 22,
-	OP_CLONE_BUFFERS = 30, OP_ZCRX = 32, OP_RESIZE = 33, OP_MEM_REGION = 34,
 };
 
-struct ring {
-	bool used;
-	int fd; /* -1: closed, but registered with a thread */
-	struct io_uring_params p;
-	char *sq;
-	struct io_uring_sqe *sqes;
-	size_t sq_bytes, sqe_bytes;
-	bool emulates_thread;
-	uint32_t seen;	   /* completions looked at */
-	uint32_t recorded; /* submissions recorded */
-	struct em_flights flights;
-	/* Buffer rings: the program adds to them without a call. */
-	struct {
-		const struct io_uring_buf *entry;
-		uint64_t *known; /* addresses that are pinned already */
-		uint32_t n;
-	} pbuf[PBUF_RINGS];
-};
+struct em_mutex em_uring_lock;
+static struct em_ring *rings[RINGS];
 
-static struct em_mutex lock;
-static struct ring *rings[RINGS];
-
-static uint32_t *word(const struct ring *r, uint32_t off)
+static uint32_t *word(const struct em_ring *r, uint32_t off)
 {
 	return (uint32_t *)(r->sq + off);
 }
 
-static uint32_t load(const struct ring *r, uint32_t off)
+static uint32_t load(const struct em_ring *r, uint32_t off)
 {
 	return __atomic_load_n(word(r, off), __ATOMIC_ACQUIRE);
 }
@@ -74,8 +49,7 @@ static bool is_same_file(int a, int b)
 	return em_syscall5(SYS_kcmp, pid, pid, 0 /* KCMP_FILE */, a, b) == 0;
 }
 
-/* [engine, lock] */
-static struct ring *find(int fd)
+struct em_ring *em_uring_find(int fd)
 {
 	for (int i = 0; i < RINGS; i++)
 		if (rings[i] && rings[i]->used && rings[i]->fd == fd)
@@ -86,7 +60,7 @@ static struct ring *find(int fd)
 	return NULL;
 }
 
-static struct ring *any_free(void)
+static struct em_ring *any_free(void)
 {
 	for (int i = 0; i < RINGS; i++) {
 		if (!rings[i])
@@ -98,16 +72,16 @@ static struct ring *any_free(void)
 }
 
 /* A ring that is registered with a thread lives on when its descriptor is closed. */
-static bool is_registered(const struct ring *r)
+static bool is_registered(const struct em_ring *r)
 {
 	for (struct em_thread *t = em_thread_first(); t; t = t->next)
-		for (int i = 0; i < REGISTERED_RINGS; i++)
+		for (int i = 0; i < EM_RING_NUMBERS; i++)
 			if (t->ring[i] == r)
 				return true;
 	return false;
 }
 
-static void forget(struct ring *r)
+static void forget(struct em_ring *r)
 {
 	r->fd = -1;
 	if (is_registered(r))
@@ -116,7 +90,7 @@ static void forget(struct ring *r)
 	em_sys_munmap(r->sq, r->sq_bytes);
 	em_sys_munmap(r->sqes, r->sqe_bytes);
 	em_flights_end(&r->flights);
-	for (int i = 0; i < PBUF_RINGS; i++)
+	for (int i = 0; i < EM_RING_PBUFS; i++)
 		if (r->pbuf[i].known)
 			em_meta_free(r->pbuf[i].known, r->pbuf[i].n * sizeof(uint64_t));
 	em_memzero(r->pbuf, sizeof(r->pbuf));
@@ -134,17 +108,17 @@ void em_uring_closed(unsigned first, unsigned last)
 		if (!t)
 			return;
 		em_enter(t, true);
-		em_mutex_lock(&lock);
+		em_mutex_lock(&em_uring_lock);
 		if (rings[i]->fd >= 0)
 			forget(rings[i]);
-		em_mutex_unlock(&lock);
+		em_mutex_unlock(&em_uring_lock);
 		em_leave(t, true);
 	}
 }
 
 /* ---- setup ------------------------------------------------------------------------------- */
 
-static bool map_rings(struct ring *r)
+static bool map_rings(struct em_ring *r)
 {
 	const struct io_uring_params *p = &r->p;
 	const int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_POPULATE;
@@ -174,11 +148,11 @@ static bool map_rings(struct ring *r)
 
 static bool adopt(struct em_thread *t, int fd, const struct io_uring_params *p, bool thread)
 {
-	struct ring *r;
+	struct em_ring *r;
 	bool ok = false;
 
 	em_enter(t, true);
-	em_mutex_lock(&lock);
+	em_mutex_lock(&em_uring_lock);
 	r = any_free();
 	if (r) {
 		r->p = *p;
@@ -190,7 +164,7 @@ static bool adopt(struct em_thread *t, int fd, const struct io_uring_params *p, 
 			__atomic_fetch_or(word(r, p->sq_off.flags), IORING_SQ_NEED_WAKEUP,
 					  __ATOMIC_SEQ_CST);
 	}
-	em_mutex_unlock(&lock);
+	em_mutex_unlock(&em_uring_lock);
 	em_leave(t, true);
 	return ok;
 }
@@ -232,7 +206,7 @@ static long setup(struct em_regs *r)
 
 /* What the kernel has completed since the last look.  After more than the ring holds some were missed: what
    was in flight then stays pinned. */
-static void look(struct ring *r)
+static void look(struct em_ring *r)
 {
 	uint32_t tail = load(r, r->p.cq_off.tail), mask = load(r, r->p.cq_off.ring_mask);
 	uint32_t wide = r->p.flags & IORING_SETUP_CQE32 ? 1 : 0;
@@ -252,7 +226,7 @@ static void look(struct ring *r)
 	}
 }
 
-static void record(struct em_hold *h, struct ring *r, const struct io_uring_sqe *shared)
+static void record(struct em_hold *h, struct em_ring *r, const struct io_uring_sqe *shared)
 {
 	struct io_uring_sqe s = *shared;
 	struct em_flight *f = em_flight_begin(&r->flights, s.user_data);
@@ -274,7 +248,7 @@ static void record(struct em_hold *h, struct ring *r, const struct io_uring_sqe 
 }
 
 /* [engine, lock] */
-static uint32_t submit(struct em_hold *h, struct ring *r, uint32_t n)
+static uint32_t submit(struct em_hold *h, struct em_ring *r, uint32_t n)
 {
 	uint32_t head = load(r, r->p.sq_off.head), tail = load(r, r->p.sq_off.tail);
 	uint32_t mask = load(r, r->p.sq_off.ring_mask);
@@ -296,17 +270,16 @@ static uint32_t submit(struct em_hold *h, struct ring *r, uint32_t n)
 	return n;
 }
 
-/* Memory that the kernel keeps: pinned until the ring is closed. */
-static void keep(struct em_hold *h, struct ring *r, uintptr_t addr, size_t len)
+void em_uring_keep(struct em_hold *h, struct em_ring *r, uintptr_t addr, size_t len)
 {
 	h->pins = &r->flights.permanent;
 	em_hold_range(h, addr, len, EM_DIR_OUT);
 	h->pins = NULL;
 }
 
-static void look_at_buffers(struct em_hold *h, struct ring *r)
+void em_uring_look_at_buffers(struct em_hold *h, struct em_ring *r)
 {
-	for (int i = 0; i < PBUF_RINGS && r->pbuf[i].n; i++) {
+	for (int i = 0; i < EM_RING_PBUFS && r->pbuf[i].n; i++) {
 		const struct io_uring_buf *e = r->pbuf[i].entry;
 
 		if (!em_user_readable(h->t, (uintptr_t)e, r->pbuf[i].n * sizeof(*e)))
@@ -314,7 +287,7 @@ static void look_at_buffers(struct em_hold *h, struct ring *r)
 		for (uint32_t k = 0; k < r->pbuf[i].n; k++) {
 			if (!e[k].addr || r->pbuf[i].known[k] == e[k].addr)
 				continue;
-			keep(h, r, e[k].addr, e[k].len);
+			em_uring_keep(h, r, e[k].addr, e[k].len);
 			r->pbuf[i].known[k] = e[k].addr;
 		}
 	}
@@ -352,29 +325,27 @@ static void replace_wait(struct em_hold *h, long *a, struct wait_arg *w, uint64_
 	a[4] = (long)w;
 }
 
-/* Looks at the ring before or after a call. */
-static struct ring *visit(struct em_hold *h, int fd, long flags, uint32_t *n)
+struct em_ring *em_uring_visit(struct em_hold *h, int fd, long flags, uint32_t *n)
 {
-	enum { ENTER_REGISTERED = 16 };
-	struct ring *r = NULL;
+	struct em_ring *r = NULL;
 
 	if (!h->inside)
 		em_enter(h->t, true);
 	h->inside = true;
-	em_mutex_lock(&lock);
-	if (flags & ENTER_REGISTERED)
-		r = (unsigned)fd < REGISTERED_RINGS ? h->t->ring[fd] : NULL;
+	em_mutex_lock(&em_uring_lock);
+	if (flags & EM_RING_REGISTERED)
+		r = (unsigned)fd < EM_RING_NUMBERS ? h->t->ring[fd] : NULL;
 	else
-		r = find(fd);
+		r = em_uring_find(fd);
 	if (r && !r->used)
 		r = NULL;
 	if (r) {
 		look(r);
-		look_at_buffers(h, r);
+		em_uring_look_at_buffers(h, r);
 		if (n)
 			*n = submit(h, r, *n);
 	}
-	em_mutex_unlock(&lock);
+	em_mutex_unlock(&em_uring_lock);
 	return r;
 }
 
@@ -382,7 +353,7 @@ static long enter(struct em_regs *regs)
 {
 	struct em_hold h;
 	struct wait_arg w;
-	struct ring *r;
+	struct em_ring *r;
 	uint64_t mask;
 	uint32_t n = (uint32_t)regs->arg[1];
 	long a[6], ret;
@@ -392,7 +363,7 @@ static long enter(struct em_regs *regs)
 	if (h.err)
 		return h.err;
 	replace_wait(&h, a, &w, &mask);
-	r = visit(&h, (int)a[0], a[3], &n);
+	r = em_uring_visit(&h, (int)a[0], a[3], &n);
 	if (r && r->emulates_thread) {
 		a[1] = n;
 		a[3] &= ~(long)(IORING_ENTER_SQ_WAKEUP | IORING_ENTER_SQ_WAIT);
@@ -401,130 +372,9 @@ static long enter(struct em_regs *regs)
 	if (!ret)
 		ret = em_syscall6(SYS_io_uring_enter, a[0], a[1], a[2], a[3], a[4], a[5]);
 	if (r) {
-		visit(&h, (int)regs->arg[0], regs->arg[3], NULL);
+		em_uring_visit(&h, (int)regs->arg[0], regs->arg[3], NULL);
 		if (r->emulates_thread && ret >= 0)
 			ret = regs->arg[1];
-	}
-	em_hold_end(&h);
-	return ret;
-}
-
-/* ---- register ------------------------------------------------------------------------------------ */
-
-static void keep_vector(struct em_hold *h, struct ring *r, uintptr_t v, uint32_t n)
-{
-	struct iovec one;
-
-	for (uint32_t i = 0; i < n && i < 16384; i++) {
-		if (em_hold_get(h, &one, v + i * sizeof(one), sizeof(one)))
-			return;
-		keep(h, r, (uintptr_t)one.iov_base, one.iov_len);
-	}
-	em_hold_range(h, v, n * sizeof(one), EM_DIR_IN);
-}
-
-/* Its own memory, if the program has brought it; else the kernel's, which is mapped after the call. */
-static void keep_pbuf_ring(struct em_hold *h, struct ring *r, uintptr_t arg)
-{
-	struct io_uring_buf_reg reg;
-
-	if (!em_hold_get(h, &reg, arg, sizeof(reg)) && reg.ring_addr)
-		keep(h, r, reg.ring_addr, reg.ring_entries * sizeof(struct io_uring_buf));
-}
-
-static void note_pbuf_ring(struct em_hold *h, struct ring *r, uintptr_t arg)
-{
-	enum { KERNELS = 1, SHIFT = 16 };
-	struct io_uring_buf_reg reg;
-	size_t bytes;
-	int i = 0;
-
-	while (i < PBUF_RINGS && r->pbuf[i].n)
-		i++;
-	if (i == PBUF_RINGS || em_hold_get(h, &reg, arg, sizeof(reg)))
-		return;
-	bytes = reg.ring_entries * sizeof(struct io_uring_buf);
-	if (reg.pad & KERNELS) /* `flags` in later headers */
-		reg.ring_addr = (uint64_t)em_sys_mmap(NULL, bytes, PROT_READ, MAP_SHARED, r->fd,
-						      0x80000000l | (long)reg.bgid << SHIFT);
-	if (em_is_err((long)reg.ring_addr))
-		return;
-	r->pbuf[i].known = em_meta_alloc(reg.ring_entries * sizeof(uint64_t));
-	if (!r->pbuf[i].known)
-		return;
-	r->pbuf[i].entry = (const struct io_uring_buf *)reg.ring_addr;
-	r->pbuf[i].n = reg.ring_entries;
-	look_at_buffers(h, r);
-}
-
-static void hold_register(struct em_hold *h, struct ring *r, unsigned op, const long *a)
-{
-	uint64_t x[6];
-
-	em_hold_range(h, (uintptr_t)a[2], (size_t)(unsigned)a[3] * 32 + 256, EM_DIR_OUT);
-	if (op == OP_BUFFERS) {
-		keep_vector(h, r, (uintptr_t)a[2], (uint32_t)a[3]);
-	} else if (op == OP_BUFFERS2 && !em_hold_get(h, x, (uintptr_t)a[2], 32)) {
-		keep_vector(h, r, x[2], (uint32_t)x[0]);
-		em_hold_range(h, x[3], (uint32_t)x[0] * 8ul, EM_DIR_IN);
-	} else if (op == OP_BUFFERS_UPDATE && !em_hold_get(h, x, (uintptr_t)a[2], 32)) {
-		keep_vector(h, r, x[1], (uint32_t)x[3]);
-		em_hold_range(h, x[2], (uint32_t)x[3] * 8ul, EM_DIR_IN);
-	} else if (op == OP_PBUF_RING) {
-		keep_pbuf_ring(h, r, (uintptr_t)a[2]);
-	} else if ((op == 6 || op == 13 || op == 14) && !em_hold_get(h, x, (uintptr_t)a[2], 32)) {
-		/* file tables: a list of descriptors, and tags */
-		em_hold_range(h, x[1], 65536, EM_DIR_IN);
-		em_hold_range(h, x[2], 65536, EM_DIR_IN);
-	}
-}
-
-/* Numbers of registered rings belong to the thread; the kernel tells which it has chosen. */
-static void note_ring_fds(struct em_hold *h, const long *a, long n)
-{
-	struct {
-		uint32_t offset, resv;
-		uint64_t data;
-	} u;
-
-	for (long i = 0; i < n && i < REGISTERED_RINGS; i++)
-		if (!em_hold_get(h, &u, (uintptr_t)a[2] + (size_t)i * sizeof(u), sizeof(u)) &&
-		    u.offset < REGISTERED_RINGS)
-			h->t->ring[u.offset] = find((int)u.data);
-}
-
-static long reg(struct em_regs *regs)
-{
-	const unsigned by_index = 1u << 31;
-	const long *a = regs->arg;
-	unsigned op = (unsigned)a[1] & ~by_index;
-	struct em_hold h;
-	struct ring *r;
-	long ret;
-
-	if (op == OP_RESIZE || op == OP_CLONE_BUFFERS || op == OP_ZCRX || op == OP_MEM_REGION)
-		return -EINVAL; /* as by an older kernel */
-	em_hold_begin(&h, regs->rsp);
-	if (h.err)
-		return h.err;
-	r = visit(&h, (int)a[0], (unsigned)a[1] & by_index ? 16 : 0, NULL);
-	if (r) {
-		em_mutex_lock(&lock);
-		hold_register(&h, r, op, a);
-		em_mutex_unlock(&lock);
-	}
-	ret = em_hold_ready(&h);
-	if (!ret)
-		ret = em_syscall4(SYS_io_uring_register, a[0], a[1], a[2], a[3]);
-	if ((op == OP_RING_FDS && ret > 0) || (op == OP_PBUF_RING && !ret && r)) {
-		em_enter(h.t, true);
-		h.inside = true;
-		em_mutex_lock(&lock);
-		if (op == OP_RING_FDS)
-			note_ring_fds(&h, a, ret);
-		else
-			note_pbuf_ring(&h, r, (uintptr_t)a[2]);
-		em_mutex_unlock(&lock);
 	}
 	em_hold_end(&h);
 	return ret;
@@ -535,13 +385,13 @@ long em_uring_call(struct em_regs *r, const struct em_call *c)
 	(void)c;
 	if (r->nr == SYS_io_uring_setup)
 		return setup(r);
-	return r->nr == SYS_io_uring_enter ? enter(r) : reg(r);
+	return r->nr == SYS_io_uring_enter ? enter(r) : em_uring_register(r);
 }
 
 /* The parent's requests are in the parent's memory. */
 void em_requests_fork_child(void)
 {
-	em_memzero(&lock, sizeof(lock));
+	em_memzero(&em_uring_lock, sizeof(em_uring_lock));
 	for (int i = 0; i < RINGS && rings[i]; i++)
 		em_memzero(rings[i], sizeof(*rings[i]));
 }
