@@ -75,7 +75,7 @@ torture() { # name args...
 }
 
 echo "=== $(uname -r)"
-export NO_COLOR=1
+export NO_COLOR=1 TAP_SECONDS=240
 cell "swap on a disk" 10 test $disk = 0
 cell "doctor" 60 /extmem/extmem doctor
 cell "doctor as an ordinary user's" 60 su -s /bin/sh user -c "/extmem/extmem doctor >/tmp/doctor"
@@ -94,6 +94,7 @@ for delivery in upcall thread; do
 	opts="--dram 2M --delivery $delivery"
 	paged "mm_semantics $delivery" 900 $tests/torture/mm_semantics
 	paged "syscalls $delivery" 600 $tests/torture/syscalls
+	paged "races $delivery" 1800 $tests/races/races
 	paged "fork_deep $delivery" 1800 $tests/torture/fork_deep --mib 2 --limit 900
 done
 

@@ -43,7 +43,8 @@ root_image() {
 	cp "$(command -v busybox)" "$root/bin/busybox"
 	cp "$here/guest.sh" "$root/init"
 	chmod 755 "$root/init"
-	(cd "$build" && find extmem libextmem-preload.so tests/torture tests/store tests/intercept \
+	(cd "$build" && find extmem libextmem-preload.so tests/torture tests/races tests/store \
+		tests/intercept \
 		-maxdepth 1 -type f \( -perm -u+x -o -name '*.so*' \) -print |
 		cpio -pdm --quiet "$root/extmem") || return 1
 	find "$root/extmem" -type f | while read -r file; do

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -28,13 +29,20 @@ void *tap_map(size_t bytes)
 	return p;
 }
 
+static unsigned seconds_per_test(void)
+{
+	const char *text = getenv("TAP_SECONDS");
+
+	return text ? (unsigned)atoi(text) : SECONDS_PER_TEST;
+}
+
 static bool run(const struct tap_test *test)
 {
 	int status;
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		alarm(SECONDS_PER_TEST);
+		alarm(seconds_per_test());
 		test->fn();
 		fflush(NULL);
 		_exit(0);

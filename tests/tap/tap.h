@@ -26,7 +26,8 @@ struct tap_test {
 
 /* Ends the process of the test. */
 void tap_fail(const char *file, int line, const char *what) __attribute__((noreturn));
-/* Runs all, or the one that is named; the exit status. */
+/* Runs all, or the one that is named; the exit status.  A test that takes longer than 20 s, or
+   than TAP_SECONDS in the environment, has failed. */
 int tap_run(const struct tap_test *tests, size_t n, const char *only);
 /* The same in this process: for debuggers. */
 int tap_run_here(const struct tap_test *tests, size_t n, const char *only);
