@@ -3,6 +3,7 @@
  * Inside the store layer.
  *
  *   open.c       em_store_check, em_store_open, em_store_close      ordinary context
+ *   target.c     what the swap path is, and what is refused         ordinary context
  *   lockfile.c   where the locks of a tree of processes are         ordinary context
  *   probe.c      what is on a block device or file already          ordinary context
  *   inject_parse.c  EXTMEM_INJECT                                   ordinary context

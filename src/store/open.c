@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opening a store: finds out what the path is, refuses what must not be overwritten, says
- * why in one line.  Ordinary context.
+ * Opening and closing a store.  Ordinary context.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -9,333 +8,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/fs.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../core/meta.h"
 #include "inject.h"
-#include "internal.h"
+#include "target.h"
 
-#define DEFAULT_DIR "/var/tmp"
-#define BTRFS_MAGIC 0x9123683E
-/* A killed user's file is let go when its io_uring has been torn down, a little after the
-   process is gone. */
-#define BUSY_TRIES 50
-#define BUSY_PAUSE_NS 20000000
-
-struct target {
-	const char *path;
-	int fd; /* -1: to be created (check only) */
-	bool named, device;
-	uint64_t device_bytes;
-};
-
-struct message {
-	char *text;
-	size_t len;
-};
-
-__attribute__((format(printf, 3, 4))) static int refuse(const struct message *m, int code,
-							 const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (m->text && m->len)
-		vsnprintf(m->text, m->len, fmt, ap);
-	va_end(ap);
-	return code;
-}
-
-static int refuse_errno(const struct message *m, const char *path, const char *what, int e)
-{
-	return refuse(m, -e, "swap path %s: %s: %s; choose another with --swap", path, what,
-		      strerror(e));
-}
-
-static void pause_busy(void)
-{
-	struct timespec ts = {0, BUSY_PAUSE_NS};
-
-	nanosleep(&ts, NULL);
-}
-
-/* ---- directories --------------------------------------------------------------- */
-
-/* For file systems without O_TMPFILE: a name that nobody guesses, gone at once. */
-static int create_unlinked(int dir)
-{
-	for (int tries = 0; tries < 100; tries++) {
-		struct timespec ts;
-		char name[64];
-		int fd;
-
-		clock_gettime(CLOCK_MONOTONIC, &ts);
-		snprintf(name, sizeof(name), ".extmem-%ld-%lx-%d", (long)getpid(),
-			 (unsigned long)ts.tv_nsec ^ (unsigned long)(uintptr_t)&ts, tries);
-		fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-		if (fd >= 0) {
-			unlinkat(dir, name, 0);
-			return fd;
-		}
-		if (errno != EEXIST)
-			return -errno;
-	}
-	return -EEXIST;
-}
-
-static int open_in_dir(const char *path)
-{
-	int fd = open(path, O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
-	int dir;
-
-	if (fd >= 0)
-		return fd;
-	/* EISDIR: kernels that do not know O_TMPFILE */
-	if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)
-		return -errno;
-	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return -errno;
-	fd = create_unlinked(dir);
-	close(dir);
-	return fd;
-}
-
-/* btrfs: in place, without checksums of pages that change while they are being written. */
-static void no_copy_on_write(int fd)
-{
-	struct statfs fs;
-	int flags;
-
-	if (fstatfs(fd, &fs) || (uint32_t)fs.f_type != BTRFS_MAGIC)
-		return;
-	if (!ioctl(fd, FS_IOC_GETFLAGS, &flags)) {
-		flags |= FS_NOCOW_FL;
-		ioctl(fd, FS_IOC_SETFLAGS, &flags);
-	}
-}
-
-static int open_directory(struct target *t, const struct message *m)
-{
-	t->fd = open_in_dir(t->path);
-	if (t->fd < 0)
-		return refuse_errno(m, t->path, "no file can be created there", -t->fd);
-	no_copy_on_write(t->fd);
-	return 0;
-}
-
-static int open_default(struct target *t, const struct message *m)
-{
-	const char *dir = getenv("TMPDIR");
-
-	if (dir && dir[0]) {
-		t->path = dir;
-		t->fd = open_in_dir(dir);
-		if (t->fd >= 0) {
-			no_copy_on_write(t->fd);
-			return 0;
-		}
-	}
-	t->path = DEFAULT_DIR;
-	return open_directory(t, m);
-}
-
-/* ---- named files ---------------------------------------------------------------- */
-
-static int lock_named(struct target *t, const struct message *m)
-{
-	for (int i = 0; i < BUSY_TRIES; i++) {
-		struct flock l = {.l_type = F_WRLCK, .l_start = EM_LOCK_STORE, .l_len = 1};
-
-		if (!fcntl(t->fd, F_OFD_SETLK, &l))
-			return 0;
-		if (errno == EINTR)
-			continue;
-		/* shared by two it would be wrong memory for both */
-		if (errno != EAGAIN && errno != EACCES)
-			return refuse_errno(m, t->path, "cannot be locked against another user",
-					    errno);
-		pause_busy();
-	}
-	return refuse(m, -EBUSY,
-		      "swap path %s: in use by another extmem process; choose another with --swap",
-		      t->path);
-}
-
-static int check_named(struct target *t, bool force, const struct message *m)
-{
-	const char *found;
-	char buf[64];
-	struct stat sb;
-	bool ours;
-
-	if (fstat(t->fd, &sb))
-		return refuse_errno(m, t->path, "cannot be examined", errno);
-	if (!S_ISREG(sb.st_mode))
-		return refuse(m, -EINVAL, "swap path %s: changed while it was being opened",
-			      t->path);
-	found = em_probe_content(t->fd, (uint64_t)sb.st_size, buf, sizeof(buf), &ours);
-	if (found && !force)
-		return refuse(m, -EEXIST,
-			      "swap path %s: the file is not empty, not a swap file of extmem (found: %s) "
-			      "and would be overwritten; choose another, or add ,force",
-			      t->path, found);
-	/* memory of programs must not be readable to others: the owner may say so, others cannot */
-	if (sb.st_mode & 077 && fchmod(t->fd, sb.st_mode & 0700) && sb.st_mode & 044)
-		return refuse(m, -EPERM,
-			      "swap path %s: others can read it and you cannot change that; choose "
-			      "another with --swap",
-			      t->path);
-	return 0;
-}
-
-static int open_named(struct target *t, const struct em_store_config *cfg, const struct message *m)
-{
-	int err;
-
-	t->named = true;
-	t->fd = open(t->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (t->fd < 0)
-		return refuse_errno(m, t->path, "not writable", errno);
-	err = lock_named(t, m);
-	if (!err)
-		err = check_named(t, cfg->force, m);
-	return err;
-}
-
-static int check_parent(const struct target *t, const struct message *m)
-{
-	char *dir = strdup(t->path), *slash;
-	int err = 0;
-
-	if (!dir)
-		return refuse_errno(m, t->path, "cannot be examined", ENOMEM);
-	slash = strrchr(dir, '/');
-	if (slash)
-		slash[slash == dir] = 0;
-	if (faccessat(AT_FDCWD, slash ? dir : ".", W_OK | X_OK, AT_EACCESS))
-		err = refuse_errno(m, t->path, "cannot be created", errno);
-	free(dir);
-	return err;
-}
-
-static int create_named(struct target *t, bool check_only, const struct message *m)
-{
-	size_t len = strlen(t->path);
-
-	t->named = true;
-	if (len && t->path[len - 1] == '/')
-		return refuse_errno(m, t->path, "no such directory", ENOENT);
-	if (check_only)
-		return check_parent(t, m);
-	t->fd = open(t->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (t->fd < 0)
-		return refuse_errno(m, t->path, "cannot be created", errno);
-	no_copy_on_write(t->fd);
-	return lock_named(t, m);
-}
-
-/* ---- block devices --------------------------------------------------------------- */
-
-static int open_exclusive(const char *path, bool force)
-{
-	int flags = O_RDWR | O_CLOEXEC | O_NONBLOCK, fd = -1;
-
-	for (int i = 0; i < BUSY_TRIES && fd < 0; i++) {
-		fd = open(path, flags | O_EXCL);
-		if (fd < 0 && (errno != EBUSY || force))
-			break;
-		if (fd < 0)
-			pause_busy();
-	}
-	if (fd < 0 && errno == EBUSY && force)
-		fd = open(path, flags);
-	return fd < 0 ? -errno : fd;
-}
-
-static int open_device(struct target *t, const struct em_store_config *cfg,
-		       const struct message *m)
-{
-	const char *found;
-	char buf[64];
-	bool ours;
-
-	t->named = t->device = true;
-	t->fd = open_exclusive(t->path, cfg->force);
-	if (t->fd == -EBUSY)
-		return refuse(m, -EBUSY,
-			      "swap path %s: the device is in use (mounted, swap, part of another "
-			      "device or another extmem process); choose another with --swap",
-			      t->path);
-	if (t->fd < 0)
-		return refuse_errno(m, t->path, "not writable", -t->fd);
-	/* with force the device may be in use, but never by another of us */
-	if (lock_named(t, m))
-		return -EBUSY;
-	if (ioctl(t->fd, BLKGETSIZE64, &t->device_bytes))
-		return refuse_errno(m, t->path, "its size cannot be found out", errno);
-	found = em_probe_content(t->fd, t->device_bytes, buf, sizeof(buf), &ours);
-	if (found && strcmp(found, EM_PROBE_DATA) && !cfg->force)
-		return refuse(m, -EEXIST,
-			      "swap path %s: the device is not empty (found: %s) and would be overwritten; "
-			      "choose another, or add ,force",
-			      t->path, found);
-	return 0;
-}
-
-/* ---- any path ---------------------------------------------------------------------- */
-
-static const char *kind_name(mode_t mode)
-{
-	if (S_ISFIFO(mode))
-		return "a FIFO";
-	if (S_ISSOCK(mode))
-		return "a socket";
-	if (S_ISCHR(mode))
-		return "a character device";
-	return "not a file";
-}
-
-static int open_target(const struct em_store_config *cfg, bool check_only, struct target *t,
-		       const struct message *m)
-{
-	struct stat sb;
-
-	*t = (struct target){.path = cfg->path, .fd = -1};
-	if (cfg->size_bytes && cfg->size_bytes < EM_STORE_MIN_BYTES)
-		return refuse(m, -EINVAL, "swap size %" PRIu64 " is too small; at least %uK",
-			      cfg->size_bytes, EM_STORE_MIN_BYTES >> 10);
-	if (!cfg->path || !cfg->path[0])
-		return open_default(t, m);
-	if (stat(cfg->path, &sb)) {
-		if (errno == ENOENT)
-			return create_named(t, check_only, m);
-		return refuse_errno(m, cfg->path, "cannot be examined", errno);
-	}
-	if (S_ISDIR(sb.st_mode))
-		return open_directory(t, m);
-	if (S_ISREG(sb.st_mode))
-		return open_named(t, cfg, m);
-	if (S_ISBLK(sb.st_mode))
-		return open_device(t, cfg, m);
-	return refuse(m, -EINVAL,
-		      "swap path %s: is %s; name a directory, a file or a block device with --swap",
-		      cfg->path, kind_name(sb.st_mode));
-}
-
-static int find_limit(const struct em_store_config *cfg, const struct target *t, uint64_t *slots,
-		      bool *known, const struct message *m)
+static int find_limit(const struct em_store_config *cfg, const struct em_target *t, uint64_t *slots,
+		      bool *known, const struct em_message *m)
 {
 	uint64_t bytes = EM_STORE_MAX_SLOTS * EM_SLOT_SIZE;
 	struct rlimit lim;
@@ -350,30 +34,32 @@ static int find_limit(const struct em_store_config *cfg, const struct target *t,
 	if (cfg->size_bytes && cfg->size_bytes < bytes)
 		bytes = cfg->size_bytes;
 	if (bytes < EM_STORE_MIN_BYTES)
-		return refuse(m, -EFBIG, "swap path %s: room for only %" PRIu64 " bytes (%s); at "
-			      "least %uK needed", t->path, bytes,
-			      t->device ? "size of the device" : "file size limit, ulimit -f",
-			      EM_STORE_MIN_BYTES >> 10);
+		return em_target_refuse(m, -EFBIG,
+					"swap path %s: room for only %" PRIu64
+					" bytes (%s); at least %uK needed", t->path, bytes,
+					t->device ? "size of the device"
+						  : "file size limit, ulimit -f",
+					EM_STORE_MIN_BYTES >> 10);
 	*slots = bytes / EM_SLOT_SIZE;
 	return 0;
 }
 
-static int find_injection(struct em_inject *in, const struct message *m)
+static int find_injection(struct em_inject *in, const struct em_message *m)
 {
 	const char *text = getenv("EXTMEM_INJECT");
 
 	return em_inject_parse(text ? text : "", in, m->text, m->len);
 }
 
-static int refuse_no_locks(const struct message *m, int err)
+static int refuse_no_locks(const struct em_message *m, int err)
 {
-	return refuse(m, err,
+	return em_target_refuse(m, err,
 		      "swap: no place for locks: memfd_create: %s, and /dev/null cannot be used; allow "
 		      "one of them",
 		      strerror(-err));
 }
 
-static int check_locks(bool no_memfd, const struct message *m)
+static int check_locks(bool no_memfd, const struct em_message *m)
 {
 	struct em_lockfile lf;
 	int err = em_lockfile_open(no_memfd, &lf);
@@ -386,15 +72,15 @@ static int check_locks(bool no_memfd, const struct message *m)
 
 int em_store_check(const struct em_store_config *cfg, char *err, size_t err_len)
 {
-	struct message m = {err, err_len};
+	struct em_message m = {err, err_len};
 	struct em_inject inject;
 	uint64_t slots;
-	struct target t = {.fd = -1};
+	struct em_target t = {.fd = -1};
 	bool known;
 	int r = find_injection(&inject, &m);
 
 	if (!r)
-		r = open_target(cfg, true, &t, &m);
+		r = em_target_open(cfg, true, &t, &m);
 	if (!r)
 		r = find_limit(cfg, &t, &slots, &known, &m);
 	if (!r)
@@ -408,7 +94,7 @@ int em_store_check(const struct em_store_config *cfg, char *err, size_t err_len)
  * Writes the mark of a named store into slot 0, and finds out whether O_DIRECT works: some
  * file systems take the flag and refuse the transfer, or want larger alignment than a page.
  */
-static int first_access(struct target *t, bool *direct)
+static int first_access(struct em_target *t, bool *direct)
 {
 	char *page = em_meta_alloc(2 * EM_SLOT_SIZE), *p;
 	int flags = fcntl(t->fd, F_GETFL) & ~O_NONBLOCK;
@@ -433,7 +119,7 @@ static int first_access(struct target *t, bool *direct)
 	return t->named && r != EM_SLOT_SIZE ? -EIO : 0;
 }
 
-static int open_helpers(struct em_store *st, bool no_memfd, const struct message *m)
+static int open_helpers(struct em_store *st, bool no_memfd, const struct em_message *m)
 {
 	struct em_lockfile lf;
 	int err = em_lockfile_open(no_memfd, &lf);
@@ -447,12 +133,13 @@ static int open_helpers(struct em_store *st, bool no_memfd, const struct message
 	return 0;
 }
 
-static int start(struct em_store *st, struct target *t, bool no_memfd, const struct message *m)
+static int start(struct em_store *st, struct em_target *t, bool no_memfd,
+		 const struct em_message *m)
 {
 	int err = first_access(t, &st->direct);
 
 	if (err)
-		return refuse_errno(m, t->path, "cannot be written", -err);
+		return em_target_refuse_errno(m, t->path, "cannot be written", -err);
 	t->fd = st->fd = em_fd_raise(t->fd, st->fd_min);
 	st->device = t->device;
 	snprintf(st->name, sizeof(st->name), "%s", t->path);
@@ -463,20 +150,20 @@ static int start(struct em_store *st, struct target *t, bool no_memfd, const str
 		return err;
 	em_slots_reset(st);
 	err = em_share_init(st);
-	return err ? refuse(m, err, "swap: no table of extents: %s", strerror(-err)) : 0;
+	return err ? em_target_refuse(m, err, "swap: no table of extents: %s", strerror(-err)) : 0;
 }
 
 int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store **out, char *err,
 		  size_t err_len)
 {
-	struct message m = {err, err_len};
+	struct em_message m = {err, err_len};
 	struct em_store *st = em_meta_alloc(sizeof(*st));
 	struct em_inject inject;
-	struct target t;
+	struct em_target t;
 	int r;
 
 	if (!st)
-		return refuse(&m, -ENOMEM, "swap: out of memory");
+		return em_target_refuse(&m, -ENOMEM, "swap: out of memory");
 	st->fd = st->lock_fd = st->lock_dir = st->child_fd = st->spare_fd = -1;
 	st->fd_min = fd_min;
 	st->no_uring = cfg->no_uring;
@@ -484,7 +171,7 @@ int em_store_open(const struct em_store_config *cfg, int fd_min, struct em_store
 	t.fd = -1;
 	r = find_injection(&inject, &m);
 	if (!r)
-		r = open_target(cfg, false, &t, &m);
+		r = em_target_open(cfg, false, &t, &m);
 	if (!r)
 		r = find_limit(cfg, &t, &st->limit_slots, &st->limit_known, &m);
 	if (!r)
