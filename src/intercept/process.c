@@ -10,6 +10,7 @@
 #include "../control/control.h"
 #include "../core/core.h"
 #include "../core/sys.h"
+#include "../store/store.h"
 #include "hold.h"
 #include "signals.h"
 #include "special.h"
@@ -151,6 +152,17 @@ static void pin_ids(const struct em_regs *r, uint64_t flags)
 			em_range_pin(at[i], sizeof(int));
 }
 
+/*
+ * A thread is about to have a table of descriptors of its own.  A ring to look at (spin.c) is made when it is
+ * needed, in the table of whoever needs it: for a thread with another table its number may mean another
+ * ring.  So nobody looks any more.
+ */
+static void tables_part(void)
+{
+	if (em_engine.store)
+		em_store_stop_looking(em_engine.store);
+}
+
 static int clone_or_fork(struct em_regs *r)
 {
 	uint64_t flags = r->nr == SYS_fork ? 0 : clone_flags(r);
@@ -165,6 +177,8 @@ static int clone_or_fork(struct em_regs *r)
 		r->ret = EINVAL_ERR; /* as Linux before 5.5: the child could not take its upcalls */
 		return EM_HOOK_DONE;
 	}
+	if (thread && !(flags & CLONE_FILES))
+		tables_part();
 	pin_stack_top(clone_stack(r));
 	if (!(flags & CLONE_SETTLS) && (thread || !(flags & CLONE_VFORK)))
 		em_thread_share_storage();
@@ -201,6 +215,20 @@ static void leave(void)
 		leave_thread();
 }
 
+/* The table of a program's only thread is nobody else's.  The engine's threads come along, or what the program
+   closes would stay open in the old one.  Do they have to be resumed afterwards? */
+static bool own_table_begins(void)
+{
+	if (!is_own_process())
+		return false;
+	em_control_pause();
+	if (em_tasks_alone())
+		return true;
+	em_control_resume();
+	tables_part();
+	return false;
+}
+
 /* The kernel changes the user namespace only of a process that has one thread.  Ours come back afterwards. */
 static int without_engine_threads(struct em_regs *r)
 {
@@ -209,6 +237,8 @@ static int without_engine_threads(struct em_regs *r)
 
 	if (paused)
 		em_control_pause();
+	else if (r->nr == SYS_unshare && (r->arg[0] & CLONE_FILES))
+		paused = own_table_begins();
 	r->ret = em_syscall2(r->nr, r->arg[0], r->arg[1]);
 	if (paused)
 		em_control_resume();
@@ -286,6 +316,7 @@ static long close_range_around(unsigned from, unsigned to, unsigned flags)
 int em_special_fd(struct em_regs *r)
 {
 	const long *a = r->arg;
+	bool paused;
 
 	switch (r->nr) {
 	case SYS_close:
@@ -295,7 +326,10 @@ int em_special_fd(struct em_regs *r)
 	case SYS_close_range:
 		if (!(a[2] & CLOSE_RANGE_CLOEXEC))
 			em_uring_closed((unsigned)a[0], (unsigned)a[1]);
+		paused = (a[2] & CLOSE_RANGE_UNSHARE) && own_table_begins();
 		r->ret = close_range_around((unsigned)a[0], (unsigned)a[1], (unsigned)a[2]);
+		if (paused)
+			em_control_resume();
 		break;
 	case SYS_dup2:
 	case SYS_dup3:

@@ -72,6 +72,7 @@ bool mm_in_child(bool (*f)(void *), void *arg);
 int mm_run(int argc, char **argv, const struct mm_test *const *groups);
 
 extern const struct mm_test mm_map_tests[], mm_protect_tests[], mm_remap_tests[],
-	mm_advise_tests[], mm_misc_tests[], mm_kernel_tests[], proc_life_tests[], proc_clone_tests[];
+	mm_advise_tests[], mm_misc_tests[], mm_kernel_tests[], proc_life_tests[], proc_clone_tests[],
+	proc_tables_tests[];
 
 #endif
