@@ -36,25 +36,68 @@ static uintptr_t discarded_upto(uintptr_t addr, uintptr_t end, int advice)
 	return a;
 }
 
+/* -ENOMEM: there are holes in the range, the rest was done all the same. */
+static long discard_part(struct em_range_op *op, uintptr_t addr, uintptr_t end, int advice)
+{
+	long ret = addr < end ? em_sys_madvise((void *)addr, end - addr, advice) : 0;
+	uintptr_t upto = ret && ret != -ENOMEM ? discarded_upto(addr, end, advice) : end;
+
+	em_range_finish(op, addr, upto, EM_RANGE_DISCARD);
+	em_range_finish(op, upto, end, EM_RANGE_KEEP);
+	return ret;
+}
+
+/* A page that a call under way may be using cannot go without that call's failing: it becomes zeros where it
+   is.  Not one that is protected, by us or by the program. */
+static bool cleared(uintptr_t a)
+{
+	static const char zeros[EM_PAGE_SIZE];
+	struct iovec from = { (void *)zeros, EM_PAGE_SIZE }, to = { (void *)a, EM_PAGE_SIZE };
+	em_word_t *wp = em_space_word(a);
+
+	return wp && em_word_state(em_word_load(wp)) == EM_DIRTY &&
+	       em_hazard_held(a, a + EM_PAGE_SIZE) &&
+	       em_syscall6(SYS_process_vm_writev, em_sys_getpid(), (long)&from, 1, (long)&to, 1, 0) ==
+		       (long)EM_PAGE_SIZE;
+}
+
+/* All but the pages of [first, last) that could be cleared instead. */
+static long discard_around(struct em_range_op *op, uintptr_t addr, uintptr_t end, uintptr_t first,
+			   uintptr_t last, int advice)
+{
+	long ret = 0, one;
+
+	for (uintptr_t a = first; a < last && (!ret || ret == -ENOMEM); a += EM_PAGE_SIZE) {
+		if (!cleared(a))
+			continue;
+		one = discard_part(op, addr, a, advice);
+		ret = one ? one : ret;
+		em_range_finish(op, a, a + EM_PAGE_SIZE, EM_RANGE_KEEP);
+		addr = a + EM_PAGE_SIZE;
+	}
+	if (ret && ret != -ENOMEM) {
+		em_range_finish(op, addr, end, EM_RANGE_KEEP);
+		return ret;
+	}
+	one = discard_part(op, addr, end, advice);
+	return one ? one : ret;
+}
+
 /* DONTNEED, and FREE too: the manual page allows the pages to be gone at any time after it. */
 static long discard(uintptr_t addr, uintptr_t end, int advice)
 {
+	uintptr_t first = addr, last = end;
 	struct em_range_op op;
 	long ret;
 
 	em_range_enter(&op);
 	ret = em_range_lock(&op, addr, end);
 	if (!ret) {
-		uintptr_t upto = end;
-
 		if (advice == MADV_FREE)
 			advice = MADV_DONTNEED;
-		ret = em_sys_madvise((void *)addr, end - addr, advice);
-		/* ENOMEM: there are holes in the range, the rest was done all the same. */
-		if (ret && ret != -ENOMEM)
-			upto = discarded_upto(addr, end, advice);
-		em_range_finish(&op, addr, upto, EM_RANGE_DISCARD);
-		em_range_finish(&op, upto, end, EM_RANGE_KEEP);
+		if (advice == MADV_GUARD_INSTALL || !em_hazard_hull(&first, &last))
+			first = last = end;
+		ret = discard_around(&op, addr, end, first, last, advice);
 	}
 	if (advice == MADV_GUARD_INSTALL)
 		em_range_leave(&op);

@@ -316,6 +316,10 @@ struct em_hazard_view {
 void em_hazard_look(struct em_hazard_view *v, uintptr_t start, uintptr_t end);
 bool em_hazard_covers(const struct em_hazard_view *v, uintptr_t page_addr);
 bool em_hazard_held(uintptr_t start, uintptr_t end);
+/* Narrows a range to the hull of what is held in it; false: nothing. */
+bool em_hazard_hull(uintptr_t *start, uintptr_t *end);
+/* Lets the kernel fill what is held in a new mapping that is not registered yet. */
+void em_hazard_populate(uintptr_t start, uintptr_t end);
 /* Makes resident what is held in a range that has been discarded or replaced: the kernel, which comes to it in
    the midst of a call, cannot. [engine] */
 void em_hazard_refill(struct em_thread *t, uintptr_t start, uintptr_t end);

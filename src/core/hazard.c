@@ -7,9 +7,14 @@
 #include "core.h"
 
 #include <signal.h>
+#include <sys/mman.h>
 
 #include "meta.h"
 #include "sys.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* 5.14 */
+#endif
 
 /* ---- hazard ranges ------------------------------------------------------------------- */
 
@@ -304,26 +309,67 @@ bool em_hazard_covers(const struct em_hazard_view *v, uintptr_t page)
 	return v->overflow && em_hazard_held(page, page + EM_PAGE_SIZE);
 }
 
-struct refill {
+struct part {
 	struct em_thread *t;
 	uintptr_t start, end;
+	uintptr_t first, last; /* hull of what is held in it */
 };
+
+static bool widen(void *arg, uintptr_t start, uintptr_t end)
+{
+	struct part *p = arg;
+
+	if (start < p->first)
+		p->first = start;
+	if (end > p->last)
+		p->last = end;
+	return true;
+}
+
+bool em_hazard_hull(uintptr_t *start, uintptr_t *end)
+{
+	struct part p = { .first = *end, .last = *start };
+
+	visit(*start, *end, widen, &p);
+	if (p.first >= p.last)
+		return false;
+	*start = p.first > *start ? p.first : *start;
+	*end = p.last < *end ? p.last : *end;
+	return true;
+}
+
+static void clip(const struct part *p, uintptr_t *start, uintptr_t *end)
+{
+	*start = *start > p->start ? *start : p->start;
+	*end = *end < p->end ? *end : p->end;
+}
+
+static bool populate(void *arg, uintptr_t start, uintptr_t end)
+{
+	clip(arg, &start, &end);
+	em_sys_madvise((void *)start, end - start, MADV_POPULATE_WRITE);
+	return true;
+}
+
+void em_hazard_populate(uintptr_t start, uintptr_t end)
+{
+	struct part p = { .start = start, .end = end };
+
+	visit(start, end, populate, &p);
+}
 
 static bool refill(void *arg, uintptr_t start, uintptr_t end)
 {
-	const struct refill *r = arg;
+	const struct part *p = arg;
 
-	if (start < r->start)
-		start = r->start;
-	if (end > r->end)
-		end = r->end;
-	em_fault_range(r->t, start, end - start, true);
+	clip(p, &start, &end);
+	em_fault_range(p->t, start, end - start, true);
 	return true;
 }
 
 void em_hazard_refill(struct em_thread *t, uintptr_t start, uintptr_t end)
 {
-	struct refill r = { t, start, end };
+	struct part p = { .t = t, .start = start, .end = end };
 
-	visit(start, end, refill, &r);
+	visit(start, end, refill, &p);
 }

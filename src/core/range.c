@@ -186,7 +186,7 @@ static void finish_block(void *arg, uintptr_t start, uintptr_t end, struct em_bl
 	struct walk *k = arg;
 	bool nomem;
 
-	if (!b && k->action != EM_RANGE_UNMAP)
+	if (!b && k->action != EM_RANGE_UNMAP && k->action != EM_RANGE_VACATE)
 		return;
 	if (!b && end - start >= EM_BLOCK_SIZE && em_space_drop_lazy(start, end))
 		return;
@@ -218,10 +218,10 @@ void em_range_finish(struct em_range_op *op, uintptr_t start, uintptr_t end,
 	em_uncharge(k.resident);
 	if (action == EM_RANGE_DISCARD)
 		em_stat_add(pages_discarded, k.resident);
-	if (action != EM_RANGE_UNMAP)
-		return;
-	em_pin_unmapped(start, end);
-	em_space_trim(start, end);
+	if (action == EM_RANGE_UNMAP || action == EM_RANGE_VACATE)
+		em_pin_unmapped(start, end);
+	if (action == EM_RANGE_UNMAP)
+		em_space_trim(start, end);
 }
 
 /* ---- adopting ------------------------------------------------------------------------------ */
@@ -255,10 +255,13 @@ int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind)
 	}
 	if (!r)
 		r = em_region_new(start, end, kind);
-	/* First the words: whoever touches it meanwhile gets zeros from the kernel, and none of our faults. */
+	/* First the words: whoever touches it meanwhile gets zeros from the kernel, and none of our faults.  Calls
+	   that begin now find words and wait; those before have their pages then. */
 	ret = r ? em_space_add(start, end, r) : -ENOMEM;
-	if (!ret)
+	if (!ret) {
+		em_hazard_populate(start, end);
 		ret = em_uffd_register(start, end - start);
+	}
 	if (ret) {
 		struct em_range_op op = { .id = ++op_ids };
 
@@ -386,16 +389,20 @@ long em_range_mmap(uintptr_t addr, size_t len, int prot, int flags, int fd, int6
 	}
 	ret = em_sys_mmap((void *)addr, len, prot, ours ? flags & ~MAP_POPULATE : flags, fd, off);
 	if (over)
-		em_range_finish(&op, addr, end, em_is_err(ret) ? EM_RANGE_KEEP : EM_RANGE_UNMAP);
+		em_range_finish(&op, addr, end, em_is_err(ret) ? EM_RANGE_KEEP
+						: ours	       ? EM_RANGE_VACATE
+							       : EM_RANGE_UNMAP);
+	if (!em_is_err(ret) && ours) {
+		end = em_page_up((uintptr_t)ret + len);
+		ours = !em_range_adopt((uintptr_t)ret, end, EM_REGION_MMAP);
+		em_space_trim((uintptr_t)ret, end);
+	}
 	if (!em_is_err(ret) && ours)
-		ours = !em_range_adopt((uintptr_t)ret, em_page_up((uintptr_t)ret + len),
-				       EM_REGION_MMAP);
-	if (!em_is_err(ret) && ours)
-		em_range_leave_refilled(&op, (uintptr_t)ret, em_page_up((uintptr_t)ret + len));
+		em_range_leave_refilled(&op, (uintptr_t)ret, end);
 	else
 		em_range_leave(&op);
 	if (!em_is_err(ret) && ours && (flags & MAP_POPULATE))
-		populate(op.t, (uintptr_t)ret, em_page_up((uintptr_t)ret + len), prot);
+		populate(op.t, (uintptr_t)ret, end, prot);
 	return ret;
 }
 

@@ -16,7 +16,9 @@
 
 #include "core.h"
 
-enum em_range_action { EM_RANGE_KEEP, EM_RANGE_DISCARD, EM_RANGE_UNMAP };
+/* VACATE is UNMAP of what is managed again at once: blocks stay, so that calls which begin meanwhile still find
+   the range worth a hazard.  em_space_trim afterwards. */
+enum em_range_action { EM_RANGE_KEEP, EM_RANGE_DISCARD, EM_RANGE_UNMAP, EM_RANGE_VACATE };
 
 struct em_range_op {
 	struct em_thread *t;

@@ -34,6 +34,7 @@ struct mremap_call {
 	size_t old_len, new_len; /* page-rounded */
 	int flags;
 	uintptr_t to; /* result */
+	bool present; /* all content is to be mapped while it moves */
 };
 
 /* What the word becomes at its new address.  userfaultfd's protection does not survive a move on all
@@ -86,7 +87,7 @@ static void move_page(struct move *m, struct em_block *b, uintptr_t a)
 	moved = moved_word(a, w);
 	add_absent(m, to);
 	m->absent_from = to + EM_PAGE_SIZE;
-	if (em_space_adopt(to, moved, m->r))
+	if (em_space_adopt(to, moved | EM_W_LOCKED, m->r))
 		m->err = -ENOMEM;
 	if (em_word_state(moved) == EM_DIRTY)
 		em_event(to, EXTMEM_EV_FIRST_TOUCH, 1);
@@ -129,14 +130,24 @@ static void register_again(const struct mremap_call *c)
 		em_panic("extmem: mremap: memory cannot be registered again\n");
 }
 
+static void unlock_block(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
+{
+	(void)arg;
+	for (uintptr_t a = start; b && a < end; a += EM_PAGE_SIZE) {
+		em_word_t *wp = &b->word[(a >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
+
+		if (em_word_load(wp) & EM_W_LOCKED)
+			em_word_unlock(wp, 0);
+	}
+}
+
+/* The words of what has content are locked until the new place is registered: reclaim must not come before. */
 static void finish_moved(struct em_range_op *op, const struct mremap_call *c)
 {
 	size_t common = c->old_len < c->new_len ? c->old_len : c->new_len;
 	struct move m = { .c = c, .absent_from = c->to };
-	struct em_span_visit v = { move_block, &m };
+	struct em_span_visit v = { move_block, &m }, unlock = { unlock_block, NULL };
 
-	if (em_uffd_register(c->to, c->new_len))
-		em_panic("extmem: mremap: moved memory cannot be registered again\n");
 	m.r = em_region_new(c->to, c->to + c->new_len, EM_REGION_MMAP);
 	if (!m.r)
 		em_panic("extmem: mremap: no memory for the region\n");
@@ -144,6 +155,11 @@ static void finish_moved(struct em_range_op *op, const struct mremap_call *c)
 	add_absent(&m, c->to + c->new_len);
 	if (m.err)
 		em_panic("extmem: mremap: no memory for page descriptors\n");
+	if (c->present)
+		em_hazard_populate(c->to, c->to + c->new_len);
+	if (em_uffd_register(c->to, c->new_len))
+		em_panic("extmem: mremap: moved memory cannot be registered again\n");
+	em_space_walk(c->to, c->to + common, &unlock);
 	if ((c->flags & MREMAP_DONTUNMAP) && em_range_register(c->old, c->old + c->old_len))
 		em_panic("extmem: mremap: memory cannot be registered again\n");
 	em_range_finish(op, c->old, c->old + c->old_len,
@@ -220,7 +236,7 @@ static enum em_range_action target_action(const struct mremap_call *c, long ret)
 	const size_t step = sizeof(present) * EM_PAGE_SIZE;
 
 	if (!em_is_err(ret))
-		return EM_RANGE_UNMAP;
+		return EM_RANGE_VACATE;
 	for (size_t off = 0; off < c->new_len; off += step) {
 		size_t n = c->new_len - off < step ? c->new_len - off : step;
 
@@ -251,6 +267,8 @@ static void finish(struct em_range_op *op, struct mremap_call *c, bool managed, 
 		finish_moved(op, c);
 	else if (grown && !em_range_adopt(c->to, c->to + c->new_len, EM_REGION_MMAP))
 		adopt_present(op, c->to, c->to + c->old_len);
+	if (c->flags & MREMAP_FIXED)
+		em_space_trim(c->addr, c->addr + c->new_len);
 }
 
 static long do_mremap(const struct mremap_call *c, int flags)
@@ -280,12 +298,12 @@ static long mremap_managed(struct mremap_call *c)
 	return ret;
 }
 
-static int enter(struct em_range_op *op, const struct mremap_call *c, bool present)
+static int enter(struct em_range_op *op, const struct mremap_call *c)
 {
 	uintptr_t end = c->old + c->old_len;
 	int ret;
 
-	if (present)
+	if (c->present)
 		return em_range_enter_present(op, c->old, end, true);
 	em_range_enter(op);
 	ret = em_range_lock(op, c->old, end);
@@ -294,12 +312,11 @@ static int enter(struct em_range_op *op, const struct mremap_call *c, bool prese
 	return ret;
 }
 
-/* present: all content is to be mapped while it moves. */
-static long remap(struct mremap_call *c, bool present)
+static long remap(struct mremap_call *c)
 {
 	bool managed, grown;
 	struct em_range_op op;
-	long ret = enter(&op, c, present);
+	long ret = enter(&op, c);
 
 	if (ret)
 		return ret == -EAGAIN ? -ENOMEM : ret;
@@ -388,7 +405,7 @@ static void move_back(const struct mremap_call *c, size_t len)
 	struct mremap_call back = { .old = c->addr, .addr = c->old, .old_len = len, .new_len = len,
 				    .flags = MREMAP_MAYMOVE | MREMAP_FIXED };
 
-	if (len && em_is_err(remap(&back, false)))
+	if (len && em_is_err(remap(&back)))
 		em_say("extmem: mremap: a part has moved, the rest cannot, and nor can the part go back\n");
 }
 
@@ -406,7 +423,8 @@ static long move_in_pieces(const struct mremap_call *c)
 		p.addr += done;
 		p.old_len = end - p.old;
 		p.new_len = end == c->old + c->old_len ? c->new_len - done : p.old_len;
-		ret = remap(&p, true);
+		p.present = true;
+		ret = remap(&p);
 		if (!em_is_err(ret))
 			done += p.old_len;
 	}
@@ -436,10 +454,9 @@ static long move_large(const struct mremap_call *c)
 
 static long remap_looked_on(struct mremap_call *c)
 {
-	if (piece_end(c->old, c->old + c->old_len) == c->old + c->old_len)
-		return remap(c, true);
+	c->present = piece_end(c->old, c->old + c->old_len) == c->old + c->old_len;
 	/* Several mappings at once move as the kernel at hand can. */
-	return is_one_mapping(c) ? move_large(c) : remap(c, false);
+	return c->present || !is_one_mapping(c) ? remap(c) : move_large(c);
 }
 
 long em_range_mremap(uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t addr)
@@ -461,5 +478,5 @@ long em_range_mremap(uintptr_t old, size_t old_len, size_t new_len, int flags, u
 
 	if (!touches && !grows)
 		return em_syscall5(SYS_mremap, old, old_len, new_len, flags, addr);
-	return others_look_on(&c) ? remap_looked_on(&c) : remap(&c, false);
+	return others_look_on(&c) ? remap_looked_on(&c) : remap(&c);
 }

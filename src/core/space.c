@@ -195,7 +195,7 @@ int em_space_adopt(uintptr_t addr, em_word_t w, struct em_region *r)
 	seg = block_seg(b, r);
 	b->seg_pages[seg]++;
 	count_pages(b->seg[seg], 1);
-	w = (w & ~(EM_W_SEG | EM_W_WAITERS | EM_W_LOCKED)) | ((em_word_t)seg << EM_W_SEG_SHIFT);
+	w = (w & ~(EM_W_SEG | EM_W_WAITERS)) | ((em_word_t)seg << EM_W_SEG_SHIFT);
 	__atomic_store_n(&b->word[(addr >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)], w,
 			 __ATOMIC_RELEASE);
 	return 0;

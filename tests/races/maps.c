@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,7 +19,7 @@
 
 enum { OLD = 7, NEW = 9 };
 
-static volatile bool stop;
+static int stop;
 static bool zero_allowed;
 
 /* Reads all the time: each access may be the one that falls between two steps of the replacement. */
@@ -26,7 +27,7 @@ static void *read_always(void *page)
 {
 	volatile char *p = page;
 
-	while (!stop) {
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		char c = *p;
 
 		CHECK(c == OLD || c == NEW || (zero_allowed && c == 0));
@@ -54,10 +55,10 @@ static void replace_under_reader(size_t bytes, int seconds)
 		CHECK(mmap(p, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 			   -1, 0) == p);
 	}
-	stop = true;
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	CHECK(pthread_join(reader, NULL) == 0);
 	munmap(p, bytes);
-	stop = false;
+	stop = 0;
 }
 
 void test_replaced_under_a_reader(void)
@@ -91,10 +92,10 @@ static void move_under_reader(size_t bytes, int flags, int seconds)
 			CHECK(p[at] == NEW);
 		fill(p, bytes, OLD);
 	}
-	stop = true;
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	CHECK(pthread_join(reader, NULL) == 0);
 	munmap(p, bytes);
-	stop = false;
+	stop = 0;
 }
 
 void test_moved_onto_under_a_reader(void)
@@ -204,5 +205,51 @@ void test_call_over_memory_that_is_replaced(void)
 		CHECK(pthread_join(reader, NULL) == 0);
 		CHECK(memcmp(buf, data, sizeof(data)) == 0);
 		munmap(p, MIB);
+	}
+}
+
+/* The same all the time, without looking whether the call sleeps: not one may fail. */
+static void *write_always(void *arg)
+{
+	static const char data[64 * 1024];
+
+	while (write(inflight_pipe[1], data, sizeof(data)) > 0)
+		;
+	return arg;
+}
+
+static void *read_until_end(void *arg)
+{
+	ssize_t n;
+
+	do {
+		n = read(inflight_pipe[0], (char *)arg + 100, 60000);
+		CHECK(n >= 0);
+	} while (n);
+	return NULL;
+}
+
+void test_calls_in_a_storm_of_mappings(void)
+{
+	void (*const way[])(char *) = { discard, replace, move_onto };
+	pthread_t reader, writer;
+
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < sizeof(way) / sizeof(way[0]); i++) {
+		char *p = tap_map(MIB);
+		time_t end = time(NULL) + 1;
+
+		CHECK(pipe(inflight_pipe) == 0);
+		CHECK(pthread_create(&writer, NULL, write_always, NULL) == 0);
+		CHECK(pthread_create(&reader, NULL, read_until_end, p) == 0);
+		while (time(NULL) <= end) {
+			way[i](p);
+			usleep(50);
+		}
+		pthread_cancel(writer);
+		CHECK(pthread_join(writer, NULL) == 0);
+		close(inflight_pipe[1]);
+		CHECK(pthread_join(reader, NULL) == 0);
+		close(inflight_pipe[0]);
 	}
 }
