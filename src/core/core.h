@@ -69,10 +69,11 @@ struct em_block {
 
 /* Address table entries: 0, a block, or a region tagged with EM_ENTRY_LAZY: all 512 pages
    managed and ABSENT, no descriptor yet.  A first-level entry may be tagged in the same way, for
-   all of its 16 GiB: reservations of terabytes cost next to nothing. */
+   all of its GiB: reservations of terabytes cost little, and what is touched here and there in one makes
+   tables for its surroundings alone. */
 #define EM_ENTRY_LAZY 1ul
 
-#define EM_L2_BITS 13
+#define EM_L2_BITS 9
 #define EM_L1_BITS (EM_ADDR_BITS - EM_BLOCK_SHIFT - EM_L2_BITS)
 #define EM_L1_SPAN (EM_BLOCK_SIZE << EM_L2_BITS)
 extern uintptr_t em_space_l1[1ul << EM_L1_BITS];
@@ -93,7 +94,7 @@ static inline uintptr_t em_space_value(uintptr_t addr)
 			       __ATOMIC_ACQUIRE);
 }
 
-/* May any of the 16 GiB around addr have a block?  addr within EM_ADDR_BITS. */
+/* May any of the GiB around addr have a block?  addr within EM_ADDR_BITS. */
 static inline bool em_space_has_blocks(uintptr_t addr)
 {
 	uintptr_t l1 = __atomic_load_n(&em_space_l1[addr >> (EM_BLOCK_SHIFT + EM_L2_BITS)],
@@ -122,7 +123,7 @@ int em_space_add(uintptr_t start, uintptr_t end, struct em_region *r);
 int em_space_adopt(uintptr_t addr, em_word_t w, struct em_region *r);
 /* Accounting when a LOCKED word goes to HOLE: the caller has stored it. [engine, map lock] */
 void em_space_forget(struct em_block *b, uint32_t seg);
-/* A whole lazy block (of 2 MiB or 16 GiB, as the walk gives them) leaves without a descriptor.
+/* A whole lazy block (of 2 MiB or 1 GiB, as the walk gives them) leaves without a descriptor.
    Returns false if the entry is not lazy (any more). [engine, map lock] */
 bool em_space_drop_lazy(uintptr_t base, uintptr_t end);
 /* Frees descriptors and table entries of [start, end) that hold nothing. [engine, map lock] */
@@ -135,7 +136,7 @@ extern uint64_t em_regions_pages; /* managed pages, all regions */
 extern struct em_region_stats em_regions_closed; /* sums of retired regions */
 
 struct em_span_visit {
-	/* A run of managed pages; b NULL: lazy, part of a block, or a whole one of 2 MiB or 16 GiB. */
+	/* A run of managed pages; b NULL: lazy, part of a block, or a whole one of 2 MiB or 1 GiB. */
 	void (*fn)(void *arg, uintptr_t start, uintptr_t end, struct em_block *b);
 	void *arg;
 };

@@ -26,9 +26,27 @@ static struct {
 #define L2_ENTRIES (1ul << EM_L2_BITS)
 #define SLAB_BLOCKS 16
 
+/* Which 512 GiB have ever had an entry of the first level: nobody need look through the others. */
+#define L0_SHIFT (EM_BLOCK_SHIFT + EM_L2_BITS + 9)
+static uint8_t used[1ul << (EM_ADDR_BITS - L0_SHIFT)];
+
 static uintptr_t *l1_of(uintptr_t addr)
 {
 	return &em_space_l1[addr >> (EM_BLOCK_SHIFT + EM_L2_BITS)];
+}
+
+/* Before the entry for addr gets a value. */
+static void mark_used(uintptr_t addr)
+{
+	__atomic_store_n(&used[addr >> L0_SHIFT], 1, __ATOMIC_RELEASE);
+}
+
+/* Where the next entry of the first level is that may have a value. */
+static uintptr_t next_l1(uintptr_t addr)
+{
+	if (!__atomic_load_n(&used[addr >> L0_SHIFT], __ATOMIC_ACQUIRE))
+		return (addr | ((1ul << L0_SHIFT) - 1)) + 1;
+	return (addr | (EM_L1_SPAN - 1)) + 1;
 }
 
 bool em_space_may_manage(uintptr_t addr, size_t len)
@@ -43,7 +61,7 @@ bool em_space_may_manage(uintptr_t addr, size_t len)
 		if (em_space_value(a))
 			return true;
 		if (!*l1_of(a))
-			a |= EM_L1_SPAN - EM_BLOCK_SIZE;
+			a = next_l1(a) - EM_BLOCK_SIZE;
 	}
 	return false;
 }
@@ -81,11 +99,12 @@ static void block_free(void *p)
 	em_mutex_unlock(&blocks.lock);
 }
 
-/* The entry for addr, its table made if need be: by range operations, and by a fault in 16 lazy GiB. */
+/* The entry for addr, its table made if need be: by range operations, and by a fault in a lazy GiB. */
 static uintptr_t *entry_make(uintptr_t addr)
 {
 	uintptr_t *l1 = l1_of(addr), cur = __atomic_load_n(l1, __ATOMIC_ACQUIRE), *l2;
 
+	mark_used(addr);
 	while (!cur || em_entry_is_lazy(cur)) {
 		l2 = em_meta_alloc(L2_ENTRIES * sizeof(*l2));
 		if (!l2)
@@ -210,6 +229,7 @@ int em_space_add(uintptr_t start, uintptr_t end, struct em_region *r)
 
 		if (!(a & (EM_L1_SPAN - 1)) && end - a >= EM_L1_SPAN && !*l1_of(a)) {
 			count_pages(r, EM_BLOCK_PAGES << EM_L2_BITS);
+			mark_used(a);
 			__atomic_store_n(l1_of(a), (uintptr_t)r | EM_ENTRY_LAZY, __ATOMIC_RELEASE);
 			a += EM_L1_SPAN;
 			continue;
@@ -282,13 +302,15 @@ bool em_space_drop_lazy(uintptr_t base, uintptr_t end)
 
 void em_space_trim(uintptr_t start, uintptr_t end)
 {
+	if (end > 1ul << EM_ADDR_BITS)
+		end = 1ul << EM_ADDR_BITS;
 	for (uintptr_t a = start & ~(EM_BLOCK_SIZE - 1); a < end; a += EM_BLOCK_SIZE) {
 		uintptr_t v = em_space_value(a);
 		struct em_block *b;
 		uint32_t i;
 
-		if (!v && !*l1_of(a))
-			a = (a | (EM_L1_SPAN - 1)) + 1 - EM_BLOCK_SIZE;
+		if (!*l1_of(a) || em_entry_is_lazy(*l1_of(a)))
+			a = next_l1(a) - EM_BLOCK_SIZE;
 		if (!v || em_entry_is_lazy(v))
 			continue;
 		b = (struct em_block *)v;
@@ -328,7 +350,7 @@ void em_space_walk(uintptr_t start, uintptr_t end, const struct em_span_visit *v
 		uintptr_t l1 = __atomic_load_n(l1_of(a), __ATOMIC_ACQUIRE), val;
 
 		if (!l1) {
-			a = (a & ~(EM_L1_SPAN - 1)) + EM_L1_SPAN;
+			a = next_l1(a);
 			continue;
 		}
 		if (em_entry_is_lazy(l1) && !(a & (EM_L1_SPAN - 1)) && end - a >= EM_L1_SPAN) {

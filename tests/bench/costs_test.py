@@ -65,12 +65,23 @@ def measures(c):
             per(c.stats["io"]["bytes_written"] / 4096, c.stats["pages"]["out"]),
         "pages prefetched in vain, of those prefetched":
             per(c.stats["prefetch"]["unused"], max(1, c.stats["prefetch"]["pages"])),
+        "metadata, in pages": c.stats["metadata_bytes"] / 4096,
     }
 
 
 def touch(build, pattern, touches, *more):
     return [os.path.join(build, "bench/touch"), "--pattern", pattern, "--bytes", str(64 * MIB),
             "--touches", str(touches), "--verify", "none", *more]
+
+
+# 64 pages of a TiB: what unmapping it would have to look at.
+RESERVE = """
+import mmap, os
+m = mmap.mmap(-1, 1 << 40, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # NORESERVE
+for at in range(4096, 1 << 40, 1 << 34):
+    m[at] = 1
+os._exit(0)
+"""
 
 
 def cases(build):
@@ -100,6 +111,10 @@ def cases(build):
            {"calls a page brought in": 1, "faults a page brought in": 0.3,
             "shootdowns an evicted page": 0.1,
             "bytes written a dirty page, in pages": 1.05})
+
+
+    yield ("reserved, hardly touched", ["/usr/bin/python3", "-c", RESERVE], 64 * MIB,
+           {"metadata, in pages": 512})
 
 
 def main():

@@ -161,6 +161,40 @@ static void map_sparse_and_huge(void)
 	CHECK(mm_segv(p + step, false, SEGV_MAPERR));
 }
 
+/* Calls whose ends lie in the midst of what was touched, or not, and that reach over much of it. */
+static void map_terabyte_in_parts(void)
+{
+	const size_t size = 1ul << 40, gib = 1ul << 30, far = size - gib;
+	const size_t from[] = { 3 * gib - PG, 7 * gib + 2 * MIB, 11 * gib - PG, 600 * gib };
+	const size_t end[] = { 5 * gib + PG, 9 * gib - PG, 12 * gib + 2 * MIB, far };
+	size_t i, k, at[8];
+	char *p = mmap(NULL, size, RW, ANON | MAP_NORESERVE, -1, 0);
+
+	CHECK(p != MAP_FAILED);
+	for (i = 0; i < 4; i++) {
+		at[2 * i] = from[i] - PG;
+		at[2 * i + 1] = end[i];
+		mm_fill(p + from[i], PG, 20);
+		mm_fill(p + end[i] - PG, PG, 20);
+	}
+	for (k = 0; k < 8; k++)
+		mm_fill(p + at[k], PG, k);
+	CHECK(madvise(p + from[0], end[0] - from[0], MADV_DONTNEED) == 0);
+	CHECK(munmap(p + from[1], end[1] - from[1]) == 0);
+	CHECK(mmap(p + from[2], end[2] - from[2], RW, ANON | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+	      p + from[2]);
+	CHECK(madvise(p + from[3], end[3] - from[3], MADV_DONTNEED) == 0);
+	for (k = 0; k < 8; k++)
+		CHECK(mm_holds(p + at[k], PG, k));
+	for (i = 0; i < 4; i++)
+		if (i != 1)
+			CHECK(mm_zero(p + from[i], PG) && mm_zero(p + end[i] - PG, PG));
+	CHECK(mm_segv(p + from[1], false, SEGV_MAPERR));
+	CHECK(mm_segv(p + end[1] - PG, false, SEGV_MAPERR));
+	CHECK(munmap(p, size) == 0);
+	CHECK(mm_segv(p, false, SEGV_MAPERR) && mm_segv(p + far, false, SEGV_MAPERR));
+}
+
 static void map_populate(void)
 {
 	char *p = mmap(NULL, BIG, RW, ANON | MAP_POPULATE, -1, 0);
@@ -355,7 +389,8 @@ const struct mm_test mm_map_tests[] = {
 	MM_TEST(map_fresh_is_zero), MM_TEST(map_content_survives), MM_TEST(map_hint_is_honoured),
 	MM_TEST(map_fixed_over_part), MM_TEST(map_fixed_one_page_over),
 	MM_TEST(map_file_over_managed), MM_TEST(map_noreplace), MM_TEST(map_bad_arguments),
-	MM_TEST(map_length_is_rounded_up), MM_TEST(map_sparse_and_huge), MM_TEST(map_populate),
+	MM_TEST(map_length_is_rounded_up), MM_TEST(map_sparse_and_huge),
+	MM_TEST(map_terabyte_in_parts), MM_TEST(map_populate),
 	MM_TEST(map_shared_is_shared), MM_TEST(map_private_is_private),
 	MM_TEST(map_growsdown_and_32bit), MM_TEST(map_locked), MM_TEST(map_executable),
 	MM_TEST(unmap_whole), MM_TEST(unmap_parts), MM_TEST(unmap_bad_arguments),
