@@ -628,6 +628,15 @@ bool em_range_settles(const struct em_thread *t, uintptr_t addr);
 long em_range_mlock(long nr, uintptr_t addr, size_t len, long flags);
 long em_range_munlockall(void);
 
+/* ---- clocks (clock.c) [any] ------------------------------------------------------------------- */
+
+void em_clock_start(void);
+uint64_t em_now_ns(void);
+uint64_t em_cycles(void);
+uint64_t em_cycles_to_ns(uint64_t cycles);
+/* The program is about to forbid reading the cycle counter. */
+void em_clock_leave_counter(void);
+
 /* ---- life cycle (engine.c) ---------------------------------------------------------------------- */
 
 struct em_error_hook {
@@ -659,11 +668,6 @@ bool em_maps_find(uintptr_t addr, struct em_mapping *m);
 bool em_maps_private_anonymous(uintptr_t addr);
 /* May anybody touch a part of [start, end)?  True where that cannot be known. */
 bool em_maps_accessible(uintptr_t start, uintptr_t end);
-/* [any] 64-bit cycle counter to ns. */
-uint64_t em_now_ns(void);
-void em_clock_start(void);
-uint64_t em_cycles(void);
-uint64_t em_cycles_to_ns(uint64_t cycles);
 /* A message with a raw write, then abort: memory would be wrong otherwise. */
 bool em_engine_owns_fd(int fd);
 size_t em_engine_fds(int *fds, size_t max);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the island shares: clock, statistics at exit, descriptors.
+ * What the island shares: statistics at exit, descriptors.
  */
 #include "core.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "../control/control.h"
 #include "meta.h"
@@ -14,64 +13,6 @@
 #include "sys.h"
 
 struct em_engine em_engine;
-
-/* ---- clock ------------------------------------------------------------------------- */
-
-/*
- * Fault times are taken with the cycle counter.  Its rate is measured against the monotonic clock
- * between start and the first time anybody asks at least 10 ms later; until then a guess
- * of 2.5 GHz does.
- */
-static struct {
-	uint64_t tsc0, ns0;
-	uint64_t mult; /* ns = cycles * mult >> 32; 0: not measured yet */
-} clk;
-
-uint64_t em_cycles(void)
-{
-	return __builtin_ia32_rdtsc();
-}
-
-uint64_t em_now_ns(void)
-{
-	struct timespec ts = { 0, 0 };
-
-	em_syscall2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-void em_clock_start(void)
-{
-	clk.tsc0 = em_cycles();
-	clk.ns0 = em_now_ns();
-}
-
-static uint64_t measure(void)
-{
-	uint64_t dc = em_cycles() - clk.tsc0, dn;
-
-	if (dc < 40000000)
-		return (2ull << 32) / 5;
-	dn = em_now_ns() - clk.ns0;
-	while (dn >> 32) {
-		dn >>= 1;
-		dc >>= 1;
-	}
-	if (!dc)
-		return (2ull << 32) / 5;
-	__atomic_store_n(&clk.mult, (dn << 32) / dc, __ATOMIC_RELAXED);
-	return (dn << 32) / dc;
-}
-
-uint64_t em_cycles_to_ns(uint64_t cycles)
-{
-	uint64_t mult = __atomic_load_n(&clk.mult, __ATOMIC_RELAXED);
-
-	if (!mult)
-		mult = measure();
-	/* Two halves, so that long times do not overflow. */
-	return (cycles >> 32) * mult + (((cycles & 0xffffffffu) * mult) >> 32);
-}
 
 /* ---- statistics --------------------------------------------------------------------------- */
 

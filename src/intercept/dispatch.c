@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "../control/control.h"
@@ -222,6 +223,11 @@ static bool release_registered(const struct em_regs *r)
 	       !em_range_release(range.start, end);
 }
 
+static bool forbids_cycle_counter(const struct em_regs *r)
+{
+	return r->nr == SYS_prctl && r->arg[0] == PR_SET_TSC && r->arg[1] == PR_TSC_SIGSEGV;
+}
+
 static int dispatch(struct em_regs *r, const struct em_call *c)
 {
 	int action = EM_HOOK_DONE;
@@ -230,6 +236,8 @@ static int dispatch(struct em_regs *r, const struct em_call *c)
 		em_stat_inc(syscalls_hooked);
 		action = special(r);
 	} else {
+		if (forbids_cycle_counter(r))
+			em_clock_leave_counter();
 		if (em_trap_refuses(r))
 			r->ret = -EINVAL;
 		else

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -223,4 +224,40 @@ void test_robust_mutexes_that_are_evicted(void)
 	CHECK(pthread_join(waiter, NULL) == 0 && pthread_join(owner, NULL) == 0);
 	for (size_t i = 0; i < MUTEXES; i++)
 		CHECK(pthread_mutex_lock(mutex_at(base, i)) == (i == 7 ? 0 : EOWNERDEAD));
+}
+
+/* ---- prctl(PR_SET_TSC): reading the cycle counter is a fault ------------------------------------- */
+
+static void *fill_and_check(void *arg)
+{
+	char *p = arg;
+
+	for (size_t i = 0; i < 4 * MIB; i += PAGE)
+		p[i] = (char)(i >> 12);
+	for (size_t i = 0; i < 4 * MIB; i += PAGE)
+		CHECK(p[i] == (char)(i >> 12));
+	return NULL;
+}
+
+/* In this thread, in one that it makes, and in a child. */
+void test_cycle_counter_is_forbidden(void)
+{
+	char *p = tap_map(4 * MIB), *q = tap_map(4 * MIB);
+	pthread_t t;
+	int status;
+	pid_t pid;
+
+	fill_and_check(p);
+	CHECK(prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0) == 0);
+	fill_and_check(p);
+	CHECK(pthread_create(&t, NULL, fill_and_check, q) == 0);
+	fill_and_check(p);
+	CHECK(pthread_join(t, NULL) == 0);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (!pid) {
+		fill_and_check(q);
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 }
