@@ -33,12 +33,25 @@ static const struct em_call *call_of(long nr)
 	return nr >= 0 && nr < EM_CALL_MAX ? &em_calls[nr] : &none;
 }
 
+/* A transfer was made as it is, for its memory was not managed.  While it slept a mapping was laid over that, or
+   it grew, and now it is: the kernel's EFAULT is not the program's, and nothing has been transferred. */
+static bool slept_over_a_change(const struct em_regs *r, const struct em_call *c, long ret)
+{
+	return __builtin_expect(ret == -EFAULT, 0) && (c->flags & EM_CALL_TRANSFER) &&
+	       em_hold_needed(c, r->arg);
+}
+
 static long call_with_pointers(struct em_regs *r, const struct em_call *c)
 {
+	long ret;
+
 	if (c->flags & EM_CALL_ASYNC)
 		return r->nr >= SYS_io_uring_setup ? em_uring_call(r, c) : em_aio_call(r, c);
-	if (!em_hold_needed(c, r->arg))
-		return raw(r);
+	if (!em_hold_needed(c, r->arg)) {
+		ret = raw(r);
+		if (!slept_over_a_change(r, c, ret))
+			return ret;
+	}
 	if (c->flags & EM_CALL_TRANSFER)
 		return em_transfer(r, c);
 	return em_transfer_whole(r, c, r->arg);
@@ -325,7 +338,8 @@ static int hook(struct em_regs *r)
 	}
 	if (is_plain(c, r->arg) && is_foreign(r->rsp - HOOK_STACK_BYTES, HOOK_STACK_BYTES)) {
 		r->ret = raw(r);
-		return EM_HOOK_DONE;
+		if (!slept_over_a_change(r, c, r->ret))
+			return EM_HOOK_DONE;
 	}
 	if (__builtin_expect(em_space_may_manage(r->rsp - HOOK_STACK_BYTES, HOOK_STACK_BYTES), 0))
 		return on_managed_stack(r, c);

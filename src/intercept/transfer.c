@@ -94,7 +94,7 @@ static long total_bytes(struct em_regs *r, uintptr_t v, long n, bool *managed)
 
 typedef long (*call_fn)(long nr, const long *a, uint32_t *stop);
 
-static long whole(struct em_regs *r, const struct em_call *c, const long *a, call_fn call)
+static long try_whole(struct em_regs *r, const struct em_call *c, const long *a, call_fn call)
 {
 	struct em_hold h;
 	long ret;
@@ -108,6 +108,19 @@ static long whole(struct em_regs *r, const struct em_call *c, const long *a, cal
 	em_hold_end(&h);
 	if (h.n)
 		em_stat_inc(syscalls_held);
+	return ret;
+}
+
+/* While a transfer slept over memory that was not managed, a mapping of ours may have been laid over that: the
+   kernel's EFAULT is not the program's then, and nothing was transferred. */
+static long whole(struct em_regs *r, const struct em_call *c, const long *a, call_fn call)
+{
+	uint64_t adopted = __atomic_load_n(&em_range_adopted, __ATOMIC_ACQUIRE);
+	long ret = try_whole(r, c, a, call);
+
+	if (__builtin_expect(ret == -EFAULT, 0) && (c->flags & EM_CALL_TRANSFER) &&
+	    __atomic_load_n(&em_range_adopted, __ATOMIC_ACQUIRE) != adopted)
+		ret = try_whole(r, c, a, call);
 	return ret;
 }
 

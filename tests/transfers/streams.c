@@ -7,7 +7,9 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static int fd[2];
@@ -169,4 +171,78 @@ void test_stream_message_with_descriptor(void)
 		got += (size_t)n;
 	}
 	CHECK(got == LARGE && descriptors == 1);
+}
+
+/* ---- memory that becomes managed under a call ------------------------------------------------------- */
+
+static void *read_one_page(void *arg)
+{
+	CHECK(read(fd[0], arg, PAGE) == (ssize_t)PAGE);
+	return NULL;
+}
+
+static void *read_two_parts(void *arg)
+{
+	struct iovec v[2] = { { arg, 100 }, { (char *)arg + 100, PAGE - 100 } };
+
+	CHECK(readv(fd[0], v, 2) == (ssize_t)PAGE);
+	return NULL;
+}
+
+/* A thread sleeps over the third page of p while `change` happens. */
+static void change_under_a_reader(const char *from, char *p, void (*change)(char *p),
+				  void *(*reader)(void *))
+{
+	pthread_t t;
+
+	CHECK(pipe(fd) == 0);
+	CHECK(pthread_create(&t, NULL, reader, p + 2 * PAGE) == 0);
+	usleep(100000);
+	change(p);
+	CHECK(write(fd[1], from, PAGE) == (ssize_t)PAGE);
+	CHECK(pthread_join(t, NULL) == 0 && is_data(p + 2 * PAGE, PAGE, 0));
+	close(fd[0]);
+	close(fd[1]);
+	CHECK(munmap(p, LARGE) == 0);
+}
+
+static void grow(char *p)
+{
+	CHECK(mremap(p, 4 * PAGE, LARGE, 0) == p);
+}
+
+static void replace(char *p)
+{
+	CHECK(mmap(p, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p);
+}
+
+/* Addresses of which the neighbours are free as well, as far as one entry of an address table may reach. */
+static char *map_apart(size_t bytes, int flags)
+{
+	const size_t apart = 2 * MIB, room = LARGE + 2 * apart;
+	char *p = mmap(NULL, room, PROT_NONE, MAP_ANONYMOUS | MAP_SHARED, -1, 0), *at;
+
+	CHECK(p != MAP_FAILED && munmap(p, room) == 0);
+	at = (char *)(((uintptr_t)p + apart - 1) & ~(apart - 1));
+	p = mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | flags, -1, 0);
+	CHECK(p == at);
+	return p;
+}
+
+void test_read_sleeps_while_its_mapping_grows(void)
+{
+	char *from = full_buffer();
+
+	for (int i = 0; i < 2; i++)
+		change_under_a_reader(from, map_apart(4 * PAGE, MAP_PRIVATE), grow,
+				      i ? read_two_parts : read_one_page);
+}
+
+void test_read_sleeps_while_its_mapping_is_replaced(void)
+{
+	char *from = full_buffer();
+
+	for (int i = 0; i < 2; i++)
+		change_under_a_reader(from, map_apart(LARGE, MAP_SHARED), replace,
+				      i ? read_two_parts : read_one_page);
 }

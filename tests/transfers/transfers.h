@@ -33,6 +33,7 @@ void drain(int fd, size_t n, size_t at);
 	X(pipe_hole_in_the_buffer) X(process_vm_large) X(process_vm_hole) \
 	X(datagram_is_whole) X(datagram_is_cut_off) X(packets_keep_their_ends) \
 	X(many_datagrams) X(many_datagrams_wait_for_one) \
+	X(read_sleeps_while_its_mapping_grows) X(read_sleeps_while_its_mapping_is_replaced) \
 	X(interrupted_pipe_write) X(interrupted_pipe_write_restarting) \
 	X(interrupted_socket_write) X(interrupted_waitall) X(interrupted_recvmmsg) \
 	X(interrupted_before_the_first_byte) X(interrupted_anywhere)
