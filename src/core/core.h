@@ -611,6 +611,8 @@ int em_handlers_start(unsigned n);		     /* handlers.c */
 /* ---- range operations: what the system-call hooks call ----------------------------------------- */
 /* Arguments and results as of the system calls.  Ordinary hook context, not in a section. */
 
+/* How often memory has become managed: a call that slept meanwhile may have slept over that. */
+extern uint64_t em_range_adopted;
 long em_range_mmap(uintptr_t addr, size_t len, int prot, int flags, int fd, int64_t off);
 long em_range_munmap(uintptr_t addr, size_t len);
 long em_range_brk(uintptr_t addr);

@@ -239,6 +239,8 @@ struct em_region *em_range_region_at(uintptr_t addr)
 	return ((struct em_block *)v)->seg[(em_word_load(wp) & EM_W_SEG) >> EM_W_SEG_SHIFT];
 }
 
+uint64_t em_range_adopted;
+
 int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind)
 {
 	struct em_region *r = NULL;
@@ -260,6 +262,7 @@ int em_range_adopt(uintptr_t start, uintptr_t end, enum em_region_kind kind)
 	ret = r ? em_space_add(start, end, r) : -ENOMEM;
 	if (!ret) {
 		em_hazard_populate(start, end);
+		__atomic_fetch_add(&em_range_adopted, 1, __ATOMIC_SEQ_CST);
 		ret = em_uffd_register(start, end - start);
 	}
 	if (ret) {
