@@ -284,6 +284,8 @@ def test_threads_that_leave_one_by_one_without_proc():
         for word, output in (('leave-alone', ''), ('leave-early', 'right\n'), *3 * [('leave-together', '')]):
             p = run(bare_root(), word, options=options)
             assert (p.returncode, p.stdout) == (7, output), (word, p)
+    # Nor does it try what would kill it.
+    right([*bare_root(), JAIL_IN, f'{number("unshare")}=kill', '--'])
 
 
 def test_without_proc_and_without_null():
