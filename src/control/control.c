@@ -99,21 +99,37 @@ static long counted_threads(void)
 	return n < 0 ? NOBODY_KNOWS : n + !ctl.leader_gone;
 }
 
-/* Threads of the program that are left.  Rather too many than too few: ours are counted late. */
-static long program_threads(void)
+static long listed_threads(void)
 {
 	struct stat st;
+	long ret = em_syscall4(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &st, 0);
 
-	if (em_syscall4(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &st, 0) || st.st_nlink < 3)
-		return counted_threads();
-	return (long)st.st_nlink - 2 - em_rawthread_count - ctl.leader_gone;
+	return ret || st.st_nlink < 3 ? 0 : (long)st.st_nlink - 2;
+}
+
+/* Threads of the program that are left, and workers of io_uring.  Rather too many than too few: ours are counted
+   late. */
+static long program_threads(void)
+{
+	long n = listed_threads();
+
+	return n ? n - em_rawthread_count - ctl.leader_gone : counted_threads();
+}
+
+/* A thread of the program that is left is in the list, or was when the one that made it was.  So nobody is left
+   where there were but workers, and neither of the two numbers changed. */
+static bool only_workers_are_left(void)
+{
+	long all = listed_threads(), workers = all ? em_tasks_io_workers(all) : 0;
+
+	return workers && listed_threads() == all && program_threads() == workers;
 }
 
 /* Threads that leave at once each see the others, which are counted until they are gone: it takes one that
    stays to see that nobody is left. */
 static void end_if_empty(void)
 {
-	if (program_threads() > 0)
+	if (program_threads() > 0 && !only_workers_are_left())
 		return;
 	em_control_socket_unlink();
 	em_syscall1(SYS_exit_group, ctl.leader_status);

@@ -328,7 +328,17 @@ void em_thread_fork_child(struct em_thread *self);
 /* Visits all contexts in use. */
 struct em_thread *em_thread_first(void);
 
-/* ---- the program's threads without /proc (tasks.c) ------------------------------------- */
+/* ---- the threads of the process (tasks.c) ----------------------------------------------- */
+
+/* Names of all in /proc/self/task; nothing without /proc. */
+void em_tasks_visit(void (*visit)(const char *name, void *arg), void *arg);
+/* The beginning of a file there, "/stat" for one; how many bytes, 0: it cannot be read. */
+long em_tasks_read(const char *name, const char *file, char *buf, size_t len);
+/* Threads that the kernel has made for io_uring.  They are listed, and the last one of a ring's owner stays.
+   0 if there are not just `all` threads meanwhile. */
+long em_tasks_io_workers(long all);
+
+/* Those of the program without /proc. */
 
 /* Is the caller the only thread of the process?  False: not, or the kernel does not say. */
 bool em_tasks_alone(void);

@@ -113,40 +113,22 @@ int em_trap_start(void)
  * A thread that is in a call will look at em_trap_on when it comes back from it, and must not be
  * disturbed: a wait that is interrupted is seen by the program.  Only those that run are told.
  */
-static bool is_running(const char *tid)
+static bool is_running(const char *name)
 {
-	struct em_line path;
 	char state;
-	long fd, got;
 
-	em_line_start(&path, "/proc/self/task/");
-	em_line_text(&path, tid);
-	em_line_text(&path, "/syscall");
-	fd = em_syscall4(SYS_openat, AT_FDCWD, path.text, O_RDONLY | O_CLOEXEC, 0);
-	if (em_is_err(fd))
-		return false;
-	got = em_syscall3(SYS_read, fd, &state, 1);
-	em_sys_close((int)fd);
-	return got == 1 && state == 'r'; /* "running", or the number of the call */
+	return em_tasks_read(name, "/syscall", &state, 1) == 1 &&
+	       state == 'r'; /* "running", or the number of the call */
 }
 
 /* The last number of the line NSpid: /proc may have been mounted in another namespace than ours. */
 static long tid_of(const char *name)
 {
 	static const char key[] = "NSpid:";
-	struct em_line path;
 	char buf[1024];
-	long fd, got, tid = 0;
+	long got = em_tasks_read(name, "/status", buf, sizeof(buf)), tid = 0;
 	size_t k = 0;
 
-	em_line_start(&path, "/proc/self/task/");
-	em_line_text(&path, name);
-	em_line_text(&path, "/status");
-	fd = em_syscall4(SYS_openat, AT_FDCWD, path.text, O_RDONLY | O_CLOEXEC, 0);
-	if (em_is_err(fd))
-		return 0;
-	got = em_syscall3(SYS_read, fd, buf, sizeof(buf));
-	em_sys_close((int)fd);
 	for (long i = 0; i < got; i++) {
 		if (k < sizeof(key) - 1)
 			k = buf[i] == key[k] ? k + 1 : buf[i] == key[0];
@@ -160,11 +142,12 @@ static long tid_of(const char *name)
 	return tid;
 }
 
-static void tell_thread(const char *name)
+static void tell_thread(const char *name, void *arg)
 {
 	siginfo_t si;
-	long tid = *name == '.' ? 0 : tid_of(name), pid = em_sys_getpid();
+	long tid = tid_of(name), pid = em_sys_getpid();
 
+	(void)arg;
 	if (!tid || tid == em_sys_gettid() || !is_running(name))
 		return;
 	em_memzero(&si, sizeof(si));
@@ -173,29 +156,6 @@ static void tell_thread(const char *name)
 	si.si_pid = (int)pid;
 	si.si_value.sival_ptr = &em_trap_on;
 	em_syscall4(SYS_rt_tgsigqueueinfo, pid, tid, SIGSYS, &si);
-}
-
-struct dirent64 {
-	uint64_t ino;
-	int64_t off;
-	uint16_t bytes;
-	uint8_t type;
-	char name[];
-};
-
-static void tell_threads(void)
-{
-	_Alignas(8) char buf[512];
-	long fd, n;
-
-	fd = em_syscall4(SYS_openat, AT_FDCWD, "/proc/self/task",
-			 O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (em_is_err(fd))
-		return;
-	while ((n = em_syscall3(SYS_getdents64, fd, buf, sizeof(buf))) > 0)
-		for (long i = 0; i < n; i += ((struct dirent64 *)(buf + i))->bytes)
-			tell_thread(((struct dirent64 *)(buf + i))->name);
-	em_sys_close((int)fd);
 }
 
 static void say_why(const char *what, const char *why)
@@ -223,7 +183,7 @@ void em_trap_want(const char *why)
 		return;
 	say_why("system calls are trapped from now on: ", why);
 	trapping = !trap_this_thread();
-	tell_threads();
+	em_tasks_visit(tell_thread, NULL);
 }
 
 /* ---- calls that others come back from -------------------------------------------------------- */

@@ -279,6 +279,28 @@ static void exit_from_any_thread(void)
 	}
 }
 
+/* Much goes out and comes in before, so that there may be workers of io_uring, which are threads too. */
+static void leave_without_exit_group(void *arg)
+{
+	char *p = arg;
+
+	for (uint64_t key = 0; key < 3; key++) {
+		mm_fill(p, 4 * BIG, key);
+		if (!mm_holds(p, 4 * BIG, key))
+			_exit(1);
+	}
+	syscall(SYS_exit, 8);
+}
+
+static void only_thread_leaves(void)
+{
+	char *p = mm_map(4 * BIG);
+	int status = status_of(leave_without_exit_group, p);
+
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 8);
+	munmap(p, 4 * BIG);
+}
+
 static void *finish_later(void *arg)
 {
 	char *p = arg;
@@ -408,6 +430,7 @@ const struct mm_test proc_life_tests[] = {
 	MM_TEST(fork_ten_deep), MM_TEST(fork_from_many_threads), MM_TEST(fork_in_a_signal_handler),
 	MM_TEST(daemon_keeps_its_memory), MM_TEST(exec_with_arguments_in_the_store),
 	MM_TEST(exec_ends_busy_threads), MM_TEST(exit_from_any_thread),
+	MM_TEST(only_thread_leaves),
 	MM_TEST(main_thread_ends_before_the_others), MM_TEST(abort_and_crash_end_the_program),
 	MM_TEST(system_and_popen), MM_TEST(fork_without_a_descriptor_left),
 	MM_TEST(setns_in_many_threads), { 0 }
