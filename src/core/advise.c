@@ -48,15 +48,17 @@ static long discard_part(struct em_range_op *op, uintptr_t addr, uintptr_t end, 
 }
 
 /* A page that a call under way may be using cannot go without that call's failing: it becomes zeros where it
-   is.  Not one that is protected, by us or by the program. */
+   is.  Not one that is protected, by us or by the program (a write would wait for the word that we hold), nor
+   one that is locked: that is the kernel's to refuse, as it refuses COLD. */
 static bool cleared(uintptr_t a)
 {
 	static const char zeros[EM_PAGE_SIZE];
 	struct iovec from = { (void *)zeros, EM_PAGE_SIZE }, to = { (void *)a, EM_PAGE_SIZE };
-	em_word_t *wp = em_space_word(a);
+	em_word_t *wp = em_space_word(a), w = wp ? em_word_load(wp) : 0;
 
-	return wp && em_word_state(em_word_load(wp)) == EM_DIRTY &&
+	return wp && em_word_state(w) == EM_DIRTY && !(w & EM_W_MAYBE_WP) &&
 	       em_hazard_held(a, a + EM_PAGE_SIZE) &&
+	       !em_sys_madvise((void *)a, EM_PAGE_SIZE, MADV_COLD) &&
 	       em_syscall6(SYS_process_vm_writev, em_sys_getpid(), (long)&from, 1, (long)&to, 1, 0) ==
 		       (long)EM_PAGE_SIZE;
 }

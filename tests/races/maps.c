@@ -253,3 +253,25 @@ void test_calls_in_a_storm_of_mappings(void)
 		close(inflight_pipe[0]);
 	}
 }
+
+/* What the kernel refuses to discard keeps its content, also where a call is at work. */
+void test_locked_memory_is_not_cleared(void)
+{
+	char *p = tap_map(MIB), *buf = p + MIB / 2;
+	char data[6000];
+	pthread_t reader;
+
+	fill(p, MIB, OLD);
+	if (mlock(buf, 4 * PAGE) != 0)
+		return; /* RLIMIT_MEMLOCK */
+	CHECK(pipe(inflight_pipe) == 0);
+	CHECK(pthread_create(&reader, NULL, read_six_thousand, buf + PAGE) == 0);
+	usleep(100000);
+	CHECK(madvise(p, MIB, MADV_DONTNEED) == -1 && errno == EINVAL);
+	for (size_t at = 0; at < 4 * PAGE; at += PAGE)
+		CHECK(buf[at] == OLD);
+	memset(data, 7, sizeof(data));
+	CHECK(write(inflight_pipe[1], data, sizeof(data)) == sizeof(data));
+	CHECK(pthread_join(reader, NULL) == 0);
+	CHECK(memcmp(buf + PAGE, data, sizeof(data)) == 0);
+}
