@@ -275,3 +275,34 @@ void test_locked_memory_is_not_cleared(void)
 	CHECK(pthread_join(reader, NULL) == 0);
 	CHECK(memcmp(buf + PAGE, data, sizeof(data)) == 0);
 }
+
+/* The same for what a call reads from, while its pages are protected and evicted all the time. */
+static void *write_from(void *arg)
+{
+	while (write(inflight_pipe[1], (char *)arg + 100, 60000) > 0)
+		;
+	return NULL;
+}
+
+void test_discarded_while_it_is_written_from(void)
+{
+	char *p = tap_map(MIB), *sink = tap_map(MIB);
+	time_t end = time(NULL) + 1;
+	pthread_t reader, writer;
+
+	signal(SIGPIPE, SIG_IGN);
+	CHECK(pipe(inflight_pipe) == 0);
+	pressure_start(3 * MIB);
+	CHECK(pthread_create(&writer, NULL, write_from, p) == 0);
+	CHECK(pthread_create(&reader, NULL, read_until_end, sink) == 0);
+	while (time(NULL) <= end) {
+		fill(p, MIB, OLD);
+		usleep(200);
+		discard(p);
+	}
+	pressure_stop();
+	pthread_cancel(writer);
+	CHECK(pthread_join(writer, NULL) == 0);
+	close(inflight_pipe[1]);
+	CHECK(pthread_join(reader, NULL) == 0);
+}

@@ -21,7 +21,8 @@ void pressure_once(size_t bytes);
 	X(move_that_fails_at_the_end) X(large_move_changes_its_size) \
 	X(call_over_memory_that_is_replaced) \
 	X(calls_in_a_storm_of_mappings) \
-	X(locked_memory_is_not_cleared) X(cycle_counter_is_forbidden)
+	X(locked_memory_is_not_cleared) \
+	X(discarded_while_it_is_written_from) X(cycle_counter_is_forbidden)
 TESTS(TAP_DECLARE)
 
 #endif
