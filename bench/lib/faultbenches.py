@@ -9,6 +9,9 @@ from runner import Variant
 
 FAULT = nanoseconds("fault", "ns_per_page")
 PAGE = nanoseconds("page", "ns_per_page")
+# Of all threads together, which the turns that they take do not distort.
+ALL_FAULT = nanoseconds("fault, all threads", "ns_per_page_all")
+FAULT_CPU = nanoseconds("CPU a fault", "cpu_ns_per_page")
 MAX_MAP_COUNT = "/proc/sys/vm/max_map_count"
 
 
@@ -37,8 +40,9 @@ def _minor_case(plan, operation, threads):
 
 
 def _scaling_case(plan, numbers=(1, 8, 32)):
-    """The same number of pages by more threads; each has a mapping of its own."""
-    pages = 16384 if plan.quick else 65536
+    """The same number of pages by more threads; each has a mapping of its own.  A thread must have
+    more to do than fits a time slice, or the threads run one after the other."""
+    pages = 16384 if plan.quick else 131072
     stride = 16
     sides = []
     for kind in ("native", "extmem"):
@@ -48,14 +52,15 @@ def _scaling_case(plan, numbers=(1, 8, 32)):
             sides.append(Variant(f"{kind}, {threads_text(threads)}", kind, loop,
                                  against=f"native, {threads_text(threads)}"))
 
-    def bar(threads):
+    def bar(metric, threads):
         pairs = [(f"{kind}, {threads_text(threads)}", f"{kind}, {threads_text(1)}")
                  for kind in ("extmem", "native")]
-        return Bar("fault", *pairs[0], at_most=1.0, like=pairs[1])
+        return Bar(metric.name, *pairs[0], at_most=1.0, like=pairs[1])
 
-    return Case("first write, more and more threads", [], sides, [FAULT],
-                [bar(threads) for threads in numbers[1:]], 2 * pages * stride * 4096,
-                base="native")
+    metrics = [FAULT, ALL_FAULT, FAULT_CPU]
+    bars = [bar(metric, threads) for metric in metrics for threads in numbers[1:]]
+    return Case("first write, more and more threads", [], sides, metrics, bars,
+                2 * pages * stride * 4096, base="native")
 
 
 def minor(plan):

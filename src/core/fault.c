@@ -7,11 +7,7 @@
  */
 #include "fault.h"
 
-#include <time.h>
-
-#include "sys.h"
-
-enum { COMING_YIELDS = 100, COMING_TURNS = 10000 };
+enum { COMING_TURNS = 10000 };
 
 static struct em_region *region_of(const struct em_block *b, em_word_t w)
 {
@@ -136,14 +132,9 @@ static bool usable(em_word_t w, bool write)
 /* Its mapping is about to be registered, by a range operation that does not wait for us. */
 static bool is_coming(em_word_t *wp, uint32_t *turns)
 {
-	const struct timespec pause = { 0, 100000 };
-
 	if (!wp || em_word_state(em_word_load(wp)) != EM_ABSENT || ++*turns > COMING_TURNS)
 		return false;
-	if (*turns <= COMING_YIELDS)
-		em_syscall0(SYS_sched_yield);
-	else
-		em_syscall2(SYS_nanosleep, &pause, NULL);
+	em_give_way(*turns);
 	return true;
 }
 

@@ -187,11 +187,34 @@ static void drain_locked(void)
 				break;
 			ev[n] = c->ev;
 			__atomic_store_n(&c->seq, host.tail + RING, __ATOMIC_RELEASE);
-			host.tail++;
+			__atomic_store_n(&host.tail, host.tail + 1, __ATOMIC_RELAXED);
 		}
 		if (n)
 			host.ops->events(host.state, ev, n);
 	} while (n == BATCH);
+}
+
+/* Until the policy can be told of what is queued.  Whoever holds everybody up may have lost its processor, in the
+   policy or with an event half written, and gets it back sooner when those who wait give up theirs. */
+static void wait_for_room(const struct cell *c, uint64_t pos)
+{
+	for (uint32_t turn = 0; __atomic_load_n(&c->seq, __ATOMIC_ACQUIRE) != pos; turn++) {
+		if (turn)
+			em_give_way(turn);
+		em_mutex_lock(&host.lock);
+		drain_locked();
+		em_mutex_unlock(&host.lock);
+	}
+}
+
+/* Long before the queue is full, by one thread, and nobody waits for it. */
+static void drain_early(uint64_t pos)
+{
+	if (pos < __atomic_load_n(&host.tail, __ATOMIC_RELAXED) + RING / 2 ||
+	    !em_mutex_trylock(&host.lock))
+		return;
+	drain_locked();
+	em_mutex_unlock(&host.lock);
 }
 
 void em_event(uintptr_t addr, enum extmem_event_kind kind, uint32_t info)
@@ -199,18 +222,14 @@ void em_event(uintptr_t addr, enum extmem_event_kind kind, uint32_t info)
 	uint64_t pos = __atomic_fetch_add(&host.head, 1, __ATOMIC_RELAXED);
 	struct cell *c = &host.ring[pos % RING];
 
-	while (__atomic_load_n(&c->seq, __ATOMIC_ACQUIRE) != pos) {
-		if (em_mutex_trylock(&host.lock)) {
-			drain_locked();
-			em_mutex_unlock(&host.lock);
-		} else {
-			em_cpu_relax();
-		}
-	}
+	if (__builtin_expect(__atomic_load_n(&c->seq, __ATOMIC_ACQUIRE) != pos, 0))
+		wait_for_room(c, pos);
 	c->ev.page = addr >> EM_PAGE_SHIFT;
 	c->ev.kind = (uint32_t)kind;
 	c->ev.info = info;
 	__atomic_store_n(&c->seq, pos + 1, __ATOMIC_RELEASE);
+	if (pos % BATCH == 0)
+		drain_early(pos);
 }
 
 /* ---- victims -------------------------------------------------------------------------------- */

@@ -6,6 +6,8 @@
 
 #include "sys.h"
 
+enum { YIELDS = 100 };
+
 long em_futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_us)
 {
 	struct timespec ts = { .tv_sec = (time_t)(timeout_us / 1000000),
@@ -18,6 +20,16 @@ long em_futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_us)
 void em_futex_wake(uint32_t *word, int n)
 {
 	em_syscall3(SYS_futex, word, FUTEX_WAKE_PRIVATE, n);
+}
+
+void em_give_way(uint32_t turn)
+{
+	const struct timespec nap = { 0, 100000 };
+
+	if (turn <= YIELDS)
+		em_syscall0(SYS_sched_yield);
+	else
+		em_syscall2(SYS_nanosleep, &nap, NULL);
 }
 
 /* The three-state mutex of Drepper, "Futexes are tricky" (2004), with a short spin first: the

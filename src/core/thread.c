@@ -36,6 +36,8 @@ struct em_thread *em_thread_first(void)
    which it may take an upcall on the context's alternate stack. */
 enum { EXITING = 2, CLAIMED = 3 };
 
+enum { GATE_SPINS = 200 };
+
 static bool is_gone(int tid)
 {
 	return em_syscall2(SYS_tkill, tid, 0) == -ESRCH;
@@ -232,10 +234,10 @@ void em_gate_close(struct em_thread *me)
 		if (t == me)
 			continue;
 		while (__atomic_load_n(&t->section, __ATOMIC_SEQ_CST) & 1) {
-			if (++turns < 200)
+			if (++turns < GATE_SPINS)
 				em_cpu_relax();
 			else
-				em_syscall0(SYS_sched_yield);
+				em_give_way(turns - GATE_SPINS + 1);
 		}
 	}
 }
