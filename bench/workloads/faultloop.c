@@ -23,8 +23,8 @@ struct worker {
 	uint64_t start, end, wrong;
 };
 
-/* The time of one thread contains the turns of all others when there are more threads than processors, and
-   a short turn may hold all of its work: what the process gets done is told too. */
+/* The time of one thread contains the turns of all others when there are more threads than
+   processors, and a short turn may hold all of its work: what the process gets done is told too. */
 struct whole {
 	uint64_t ns, cpu_ns;
 };

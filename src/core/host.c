@@ -194,8 +194,8 @@ static void drain_locked(void)
 	} while (n == BATCH);
 }
 
-/* Until the policy can be told of what is queued.  Whoever holds everybody up may have lost its processor, in the
-   policy or with an event half written, and gets it back sooner when those who wait give up theirs. */
+/* Whoever holds everybody up may have lost its processor, in the policy or with an event half
+   written, and gets it back sooner when those who wait give up theirs. */
 static void wait_for_room(const struct cell *c, uint64_t pos)
 {
 	for (uint32_t turn = 0; __atomic_load_n(&c->seq, __ATOMIC_ACQUIRE) != pos; turn++) {

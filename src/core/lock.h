@@ -26,8 +26,8 @@ void em_mutex_unlock(struct em_mutex *m);
 long em_futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_us);
 void em_futex_wake(uint32_t *word, int n);
 
-/* For a wait without anything to sleep on; turn counts from 1.  Yields at first; later it sleeps a moment, for
-   a yield does not let threads of lower priority run. */
+/* For a wait without anything to sleep on; turn counts from 1.  Yields at first; later it sleeps
+   a moment, for a yield does not let threads of lower priority run. */
 void em_give_way(uint32_t turn);
 
 static inline void em_cpu_relax(void)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A policy that does not come back from its first events until the program (slow.c) says so, like one whose thread
-   has lost its processor. */
+/* A policy that does not come back from its first events until the program (slow.c) says so, like
+   one whose thread has lost its processor. */
 #include "extmem/policy.h"
 
 /* In the program; the command looks at plug-ins too. */
