@@ -296,6 +296,7 @@ static const struct {
 	{"wp", EM_FEAT_WP},
 	{"move", EM_FEAT_MOVE},
 	{"process_madvise", EM_FEAT_PROCESS_MADVISE},
+	{"capture", EM_FEAT_CAPTURE},
 	{"uring", EM_FEAT_URING},
 	{"memfd", EM_FEAT_MEMFD},
 	{"tasks", EM_FEAT_TASKS},

@@ -26,6 +26,7 @@ enum em_feature {
 	EM_FEAT_MEMFD = 1u << 5,	   /* "memfd": memfd_create, 3.17 */
 	EM_FEAT_CONTROL = 1u << 6,	   /* "control": the control socket; needs close_range, 5.9 */
 	EM_FEAT_TASKS = 1u << 7,	   /* "tasks": threads are counted where /proc is not */
+	EM_FEAT_CAPTURE = 1u << 8,	   /* "capture": pages held by a pipe while they are unmapped */
 	EM_FEAT_SIGBUS = 1u << 4,	   /* UFFD_FEATURE_SIGBUS, 4.14 (not maskable) */
 };
 

@@ -357,6 +357,7 @@ struct em_uffd {
 	uint32_t features; /* enum em_feature available and not masked */
 	int pidfd;
 	int dev_fd; /* /dev/userfaultfd, -1 */
+	int pipe[2]; /* for capture.c */
 };
 extern struct em_uffd em_uffd;
 
@@ -450,6 +451,7 @@ struct em_batch {
 	/* Scratch: the signal stack is too small for it. */
 	extmem_page_t page[EM_BATCH_PAGES];
 	em_word_t *gap[EM_BATCH_PAGES];	/* locked pages between victims */
+	uint16_t take[EM_BATCH_PAGES];	/* victims that are captured, see capture.h */
 	bool ok[EM_BATCH_PAGES];
 	struct em_hazard_view hv, hv_again;
 };

@@ -42,7 +42,8 @@ static const char *features(void)
 		const char *name;
 	} f[] = { { EM_FEAT_WP, "wp," },
 		  { EM_FEAT_MOVE, "move," },
-		  { EM_FEAT_PROCESS_MADVISE, "process_madvise," } };
+		  { EM_FEAT_PROCESS_MADVISE, "process_madvise," },
+		  { EM_FEAT_CAPTURE, "capture," } };
 
 	for (unsigned i = 0; i < sizeof(f) / sizeof(f[0]); i++)
 		if (em_uffd.features & f[i].bit)
@@ -142,11 +143,13 @@ size_t em_engine_fds(int *fds, size_t max)
 {
 	size_t n = 0;
 
-	if (max < 3)
+	if (max < 5)
 		return 0;
 	fds[n++] = em_uffd.fd;
 	fds[n++] = em_uffd.pidfd;
 	fds[n++] = em_uffd.dev_fd;
+	fds[n++] = em_uffd.pipe[0];
+	fds[n++] = em_uffd.pipe[1];
 	n += em_control_fds(fds + n, max - n);
 	n += em_store_fds(em_engine.store, fds + n, max - n);
 	return n + em_service_fds(fds + n, max - n);

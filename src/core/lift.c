@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "lift.h"
 
+#include "capture.h"
+
 #include <errno.h>
 #include <sys/mman.h>
 
@@ -91,13 +93,15 @@ uint32_t em_lift_finish(struct em_batch *b)
 	uint32_t n = b->lifted;
 
 	b->lifted = 0;
-	if (em_uffd.features & EM_FEAT_WP)
-		return 0;
+	em_uncharge(n);
+	__atomic_fetch_add(&em_budget.evict_clock, n, __ATOMIC_RELAXED);
+	if (em_uffd.features & EM_FEAT_WP) {
+		em_capture_done(b);
+		return n;
+	}
 	/* One fresh mapping in place of what was moved here. */
 	if (b->lift_base)
 		em_sys_mmap((void *)b->lift_base, LIFT_BYTES, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	em_uncharge(n);
-	__atomic_fetch_add(&em_budget.evict_clock, n, __ATOMIC_RELAXED);
 	return n;
 }

@@ -17,6 +17,7 @@
 
 #include <sys/mman.h>
 
+#include "capture.h"
 #include "lift.h"
 #include "meta.h"
 #include "range.h"
@@ -238,10 +239,12 @@ static size_t pick(struct em_batch *b, uint32_t want, size_t ngiven)
 	respect_hazards(b, &b->hv);
 	b->dropped = drop_clean(b);
 	em_writeback_assign_slots(b);
-	if (em_uffd.features & EM_FEAT_WP)
+	if (em_uffd.features & EM_FEAT_WP) {
+		em_capture_victims(b);
 		em_protect_victims(b, &b->hv);
-	else
+	} else {
 		em_lift_victims(b);
+	}
 	em_writeback_build(b);
 	em_stat_inc(evict_batches);
 	return n;

@@ -12,7 +12,7 @@
 #include "sys.h"
 #include "uffd_compat.h"
 
-struct em_uffd em_uffd = { .fd = -1, .pidfd = -1, .dev_fd = -1 };
+struct em_uffd em_uffd = { .fd = -1, .pidfd = -1, .dev_fd = -1, .pipe = { -1, -1 } };
 
 static const int pidfd_self_group = -10002; /* PIDFD_SELF_THREAD_GROUP, 6.14 */
 #define DROP_RUNS 512 /* below UIO_MAXIOV */
@@ -141,15 +141,31 @@ static int open_fd(enum em_delivery delivery, uint32_t mask, int fd_min)
 	return 0;
 }
 
+/* Its size is set when it is used first: a user may have so many large ones and no more. */
+static void open_pipe(uint32_t mask, int fd_min)
+{
+	int fd[2];
+
+	if ((mask & EM_FEAT_CAPTURE) || !(em_uffd.features & EM_FEAT_PROCESS_MADVISE) ||
+	    em_is_err(em_syscall2(SYS_pipe2, fd, O_CLOEXEC)))
+		return;
+	em_uffd.pipe[0] = move_high(fd[0], fd_min);
+	em_uffd.pipe[1] = move_high(fd[1], fd_min);
+	em_syscall3(SYS_fcntl, em_uffd.pipe[1], 1031, 1 << 20);
+	em_uffd.features |= EM_FEAT_CAPTURE;
+}
+
 int em_uffd_open(enum em_delivery delivery, uint32_t mask, int fd_min)
 {
 	int ret;
 
 	open_device(fd_min);
 	ret = open_fd(delivery, mask, fd_min);
-	if (!ret)
-		open_pidfd(mask, fd_min);
-	return ret;
+	if (ret)
+		return ret;
+	open_pidfd(mask, fd_min);
+	open_pipe(mask, fd_min);
+	return 0;
 }
 
 /* The inherited descriptor still speaks for the parent's address space: close it before anything. */
@@ -158,7 +174,10 @@ int em_uffd_reopen(enum em_delivery delivery, uint32_t mask, int fd_min)
 	em_sys_close(em_uffd.fd);
 	if (em_uffd.pidfd >= 0)
 		em_sys_close(em_uffd.pidfd);
-	em_uffd.fd = em_uffd.pidfd = -1;
+	for (int i = 0; i < 2; i++)
+		if (em_uffd.pipe[i] >= 0)
+			em_sys_close(em_uffd.pipe[i]);
+	em_uffd.fd = em_uffd.pidfd = em_uffd.pipe[0] = em_uffd.pipe[1] = -1;
 	em_uffd.features = 0;
 	return em_uffd_open(delivery, mask, fd_min);
 }
