@@ -13,7 +13,8 @@
 struct em_budget em_budget;
 
 enum { OVERRUN_TURNS = 200, HOPELESS_TURNS = 2, META_FREE_BYTES = 2 << 20,
-       ROOM_PAGES = 128, ASK_NS = 20000000, REST_BYTES = 32 << 20 };
+       ROOM_PAGES = 128, ASK_NS = 20000000, REST_BYTES = 32 << 20,
+       EVICT_AT_ONCE = 4, EVICT_WAIT_US = 10000 };
 
 static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
 {
@@ -86,6 +87,29 @@ static int turns_at_most(bool hopeless)
 	return hopeless || em_io_blocked() ? HOPELESS_TURNS : OVERRUN_TURNS;
 }
 
+/* Few evict at once: each takes a batch, which is room for many. */
+static struct {
+	uint32_t running, done;
+} evicting;
+
+/* False: others do, and one of them is through. */
+static bool evict_in_turn(struct em_thread *t, uint32_t *gone)
+{
+	uint32_t done = __atomic_load_n(&evicting.done, __ATOMIC_SEQ_CST);
+	bool mine = __atomic_fetch_add(&evicting.running, 1, __ATOMIC_SEQ_CST) < EVICT_AT_ONCE;
+
+	if (mine)
+		*gone = em_reclaim_inline(t, em_budget.batch);
+	__atomic_fetch_sub(&evicting.running, 1, __ATOMIC_SEQ_CST);
+	if (mine) {
+		__atomic_fetch_add(&evicting.done, 1, __ATOMIC_SEQ_CST);
+		em_futex_wake(&evicting.done, 1 << 30);
+	} else {
+		em_futex_wait(&evicting.done, done, EVICT_WAIT_US);
+	}
+	return mine;
+}
+
 /*
  * Charges first and makes room afterwards: the caller owns the pages it is filling, so nobody can
  * take them, and an overshoot is at most one run a thread.  When nothing can be evicted for
@@ -97,15 +121,17 @@ void em_charge(struct em_thread *t, uint32_t npages)
 	/* Nothing could be evicted the last time: whoever brings in a whole range shall not wait for each page. */
 	static uint32_t hopeless;
 	int64_t now = __atomic_add_fetch(&em_budget.resident, npages, __ATOMIC_RELAXED);
+	uint32_t gone;
 
-	(void)now;
 	now = em_budget_used();
 	note_peak(now);
 	if (now <= em_budget.limit - em_budget.low)
 		return;
 	em_service_kick();
 	for (int turn = 0; em_budget_used() > em_budget.limit; turn++) {
-		if (em_reclaim_inline(t, em_budget.batch)) {
+		if (!evict_in_turn(t, &gone)) {
+			turn--;
+		} else if (gone) {
 			turn = 0;
 			__atomic_store_n(&hopeless, 0, __ATOMIC_RELAXED);
 		} else if (turn > turns_at_most(__atomic_load_n(&hopeless, __ATOMIC_RELAXED))) {

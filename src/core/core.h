@@ -431,7 +431,7 @@ uint32_t em_evict_stamp(void);
 uint32_t em_evict_distance(em_word_t w);
 
 #define EM_BATCH_PAGES 256u
-#define EM_BATCH_IOS 16u
+#define EM_BATCH_IOS 32u
 struct em_batch {
 	struct em_batch *next;
 	uint32_t n;			/* victims */

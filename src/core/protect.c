@@ -62,6 +62,7 @@ static bool lock_gap(struct span *s, uintptr_t addr)
 			break;
 		s->b->gap[s->ngap++] = wp;
 		if (em_word_state(w) == EM_HOLE ||
+		    (em_word_state(w) == EM_DIRTY && (em_uffd.features & EM_FEAT_CAPTURE)) ||
 		    (em_word_state(w) == EM_DIRTY && em_hazard_covers(s->hv, a)))
 			break;
 	}

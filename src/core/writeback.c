@@ -11,11 +11,11 @@
 #include "lift.h"
 #include "sys.h"
 
-/* Slots for the dirty victims, in address order.  Without room in the store the rest stays, and so does
-   everything for a while after writes have failed. */
+/* Slots for the dirty victims, in address order, in as many runs as there are requests.  Without room in the
+   store the rest stays, and so does everything for a while after writes have failed. */
 void em_writeback_assign_slots(struct em_batch *b)
 {
-	uint32_t want = 0, have = 0;
+	uint32_t want = 0, have = 0, runs = 0;
 	bool may = em_io_may_write();
 	em_slot_t next = 0;
 
@@ -26,10 +26,13 @@ void em_writeback_assign_slots(struct em_batch *b)
 
 		if (v->kind != V_DIRTY)
 			continue;
-		if (!have && may)
+		if (!have && may && runs < EM_BATCH_IOS) {
 			have = em_slots_alloc(em_engine.store, want, &next);
+			runs++;
+		}
 		if (!have) {
-			em_io_full(may);
+			if (runs < EM_BATCH_IOS)
+				em_io_full(may);
 			em_victim_let_go(v);
 			want--;
 			continue;
