@@ -26,6 +26,13 @@ static void try_process_madvise(void)
 	syscall(SYS_pidfd_open, -1, 0);
 }
 
+static void try_capture(void)
+{
+	syscall(SYS_pipe2, NULL, 0);
+	syscall(SYS_vmsplice, -1, NULL, 0, 0);
+	syscall(SYS_readv, -1, NULL, 0);
+}
+
 static void try_uring(void)
 {
 	syscall(SYS_io_uring_setup, 0, NULL);
@@ -58,6 +65,7 @@ static const struct {
 	uint32_t feature; /* 0: --syscalls */
 } calls[] = {
 	{try_process_madvise, EM_FEAT_PROCESS_MADVISE},
+	{try_capture, EM_FEAT_CAPTURE},
 	{try_uring, EM_FEAT_URING},
 	{try_memfd, EM_FEAT_MEMFD},
 	{try_control, EM_FEAT_CONTROL},

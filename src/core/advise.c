@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "capture.h"
 #include "range.h"
 #include "sys.h"
 #include "uffd_compat.h"
@@ -242,6 +243,9 @@ long em_range_madvise(uintptr_t addr, size_t len, int advice)
 	case MADV_POPULATE_READ:
 	case MADV_POPULATE_WRITE:
 		return populate(addr, end, advice);
+	case MADV_MERGEABLE:
+		em_capture_stop();
+		break;
 	case MADV_WIPEONFORK:
 		return release_and_advise(addr, end, advice);
 	default:

@@ -9,8 +9,9 @@
  *   unmap    one process_madvise for all; until then the program reads and writes them
  *   take     nobody can change them now: the content goes from the pipe into frames, and is written from there
  *
- * Between the first step and the third the page must stay the same one.  Only fork (which waits for us), and
- * merging by KSM could exchange it.
+ * From the first step to the third the page must stay the same one.  What could exchange it: fork, which waits
+ * for us, and KSM, with which none of this is done (em_capture_stop).  The victims are LOCKED until they
+ * are unmapped, so nothing of the engine's does.
  */
 #include "capture.h"
 
@@ -22,52 +23,92 @@
 #include "sys.h"
 
 #ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
+#define MADV_POPULATE_WRITE 23 /* 5.14 */
+#endif
+#ifndef SPLICE_F_NONBLOCK
+#define SPLICE_F_NONBLOCK 2
+#endif
+#ifndef F_SETPIPE_SZ
+#define F_SETPIPE_SZ 1031
 #endif
 
-/* Neighbours from so many on are protected with one call, without a copy. */
-enum { RUN_PROTECTED = 16, REFUSALS = 8, AREAS = 64 };
-#define AREA_BYTES (EM_BATCH_PAGES * EM_PAGE_SIZE)
+/* So many neighbours and more are protected with one call, without a copy; frames for so many batches
+   at once, or that part of the budget. */
+enum { RUN_PROTECTED = 16, REFUSALS = 8, AREAS = 10, BUDGET_PART = 16 };
 
 static struct {
 	struct em_mutex lock; /* of the frames */
 	struct em_mutex pipe_lock;
 	uint32_t made, nfree;
-	uintptr_t free[AREAS];
+	struct em_frames free[AREAS];
 } cap;
+
+void em_capture_stop(void)
+{
+	struct em_thread *t = em_thread_self();
+
+	if (!t || !(__atomic_fetch_and(&em_uffd.features, ~(uint32_t)EM_FEAT_CAPTURE, __ATOMIC_SEQ_CST) &
+		    EM_FEAT_CAPTURE))
+		return;
+	em_engine.opt.feature_mask |= EM_FEAT_CAPTURE; /* for children */
+	em_enter(t, true);
+	em_mutex_lock(&cap.pipe_lock); /* who is at it comes to an end */
+	em_mutex_unlock(&cap.pipe_lock);
+	em_leave(t, true);
+}
+
+static bool is_on(void)
+{
+	return __atomic_load_n(&em_uffd.features, __ATOMIC_SEQ_CST) & EM_FEAT_CAPTURE;
+}
 
 /* ---- frames ------------------------------------------------------------------------------ */
 
-static uint32_t areas_at_most(void)
+static void areas_free_one(void)
 {
-	uint64_t n = (uint64_t)__atomic_load_n(&em_budget.limit, __ATOMIC_RELAXED) / 32 / EM_BATCH_PAGES;
+	struct em_frames *f = &cap.free[--cap.nfree];
 
-	return n < AREAS ? (uint32_t)n : AREAS;
+	em_meta_free((void *)f->base, f->pages * EM_PAGE_SIZE);
+	cap.made--;
 }
 
-static bool area_get(struct em_batch *b)
+static bool may_make(uint32_t pages)
 {
-	if (b->lift_base)
-		return true;
+	uint64_t limit = (uint64_t)__atomic_load_n(&em_budget.limit, __ATOMIC_RELAXED);
+
+	return cap.made < AREAS && (cap.made + 1) * (uint64_t)pages <= limit / BUDGET_PART;
+}
+
+static bool frames_get(struct em_batch *b)
+{
+	uint32_t batch = __atomic_load_n(&em_budget.batch, __ATOMIC_RELAXED);
+	uint32_t pages = b->n > batch ? EM_BATCH_PAGES : batch;
+
 	em_mutex_lock(&cap.lock);
+	while (cap.nfree && cap.free[cap.nfree - 1].pages < b->n)
+		areas_free_one();
 	if (cap.nfree) {
-		b->lift_base = cap.free[--cap.nfree];
-	} else if (cap.made < areas_at_most()) {
-		b->lift_base = (uintptr_t)em_meta_alloc(AREA_BYTES);
-		cap.made += b->lift_base != 0;
+		b->frames = cap.free[--cap.nfree];
+	} else if (may_make(pages)) {
+		b->frames.base = (uintptr_t)em_meta_alloc(pages * EM_PAGE_SIZE);
+		b->frames.pages = pages;
+		cap.made += b->frames.base != 0;
 	}
 	em_mutex_unlock(&cap.lock);
-	return b->lift_base != 0;
+	return b->frames.base != 0;
 }
 
+/* A budget that has become smaller has fewer. */
 void em_capture_done(struct em_batch *b)
 {
-	if (!b->lift_base)
+	if (!b->frames.base)
 		return;
 	em_mutex_lock(&cap.lock);
-	cap.free[cap.nfree++] = b->lift_base;
-	b->lift_base = 0;
+	cap.free[cap.nfree++] = b->frames;
+	if (!may_make(0))
+		areas_free_one();
 	em_mutex_unlock(&cap.lock);
+	b->frames.base = 0;
 }
 
 /* ---- the steps ----------------------------------------------------------------------------- */
@@ -138,28 +179,27 @@ static uint32_t make_own(struct em_batch *b, uint32_t n)
 /* Into the frames of the victims take[from..n). */
 static void take_content(struct em_batch *b, uint32_t from, uint32_t n)
 {
-	uint64_t want = (uint64_t)(n - from) * EM_PAGE_SIZE;
-
 	for (uint32_t i = from; i < n; i++) {
-		b->iov[i - from].iov_base = (void *)(b->lift_base + b->take[i] * EM_PAGE_SIZE);
+		b->iov[i - from].iov_base = (void *)(b->frames.base + b->take[i] * EM_PAGE_SIZE);
 		b->iov[i - from].iov_len = EM_PAGE_SIZE;
 	}
-	if (em_syscall3(SYS_readv, em_uffd.pipe[0], b->iov, n - from) != (long)want)
-		em_panic("extmem: a page that was taken out of memory cannot be read\n");
+	if (em_syscall3(SYS_readv, em_uffd.pipe[0], b->iov, n - from) !=
+	    (long)((n - from) * EM_PAGE_SIZE))
+		em_panic("extmem: pages that were taken out of memory cannot be read from a pipe\n");
 }
 
-static void publish(struct em_batch *b, uint32_t from, uint32_t n, uint32_t nrun)
+/* Unmapped in runs b->iov, b->ok. */
+static void publish(struct em_batch *b, uint32_t from, uint32_t n)
 {
 	uint32_t k = 0;
 
-	(void)nrun;
 	for (uint32_t i = from; i < n; i++) {
 		struct em_victim *v = &b->v[b->take[i]];
 
 		while (v->addr >= (uintptr_t)b->iov[k].iov_base + b->iov[k].iov_len)
 			k++;
 		if (b->ok[k] || !em_sys_madvise((void *)v->addr, EM_PAGE_SIZE, MADV_DONTNEED)) {
-			em_word_release(v->wp, EM_LIFTING, EM_SLOT_NONE, 0, 0);
+			em_word_release(v->wp, EM_LIFTING, EM_SLOT_NONE, EM_W_MAYBE_WP, 0);
 			v->kind = V_LIFTED;
 		} else {
 			/* Locked into memory behind our back (mlockall): it stays. */
@@ -170,18 +210,31 @@ static void publish(struct em_batch *b, uint32_t from, uint32_t n, uint32_t nrun
 	}
 }
 
-/* How many of take[from..n) the pipe took. */
-static uint32_t hold_and_unmap(struct em_batch *b, uint32_t from, uint32_t n)
+/* How many of take[from..n) the pipe took: fewer than all if it is full, or at one that the kernel
+   cannot read. */
+static uint32_t hold(struct em_batch *b, uint32_t from, uint32_t n)
 {
 	uint32_t nrun = build_runs(b, from, n);
-	long ret = em_syscall4(SYS_vmsplice, em_uffd.pipe[1], b->iov, nrun, SPLICE_F_NONBLOCK);
-	uint32_t held = ret > 0 ? (uint32_t)(ret >> EM_PAGE_SHIFT) : 0;
+	long ret;
+
+	if (!em_uffd.pipe_sized) {
+		em_uffd.pipe_sized = true;
+		em_syscall3(SYS_fcntl, em_uffd.pipe[1], F_SETPIPE_SZ, EM_BATCH_PAGES * EM_PAGE_SIZE);
+	}
+	ret = em_syscall4(SYS_vmsplice, em_uffd.pipe[1], b->iov, nrun, SPLICE_F_NONBLOCK);
+	if (ret == -ENOSYS || ret == -EPERM || ret == -EACCES || ret == -EBADF)
+		__atomic_fetch_and(&em_uffd.features, ~(uint32_t)EM_FEAT_CAPTURE, __ATOMIC_SEQ_CST);
+	return ret > 0 ? (uint32_t)(ret >> EM_PAGE_SHIFT) : 0;
+}
+
+static uint32_t hold_and_unmap(struct em_batch *b, uint32_t from, uint32_t n)
+{
+	uint32_t held = is_on() ? hold(b, from, n) : 0;
 
 	if (!held)
 		return 0;
-	nrun = build_runs(b, from, from + held);
-	em_uffd_drop(b->iov, nrun, b->ok);
-	publish(b, from, from + held, nrun);
+	em_uffd_drop(b->iov, build_runs(b, from, from + held), b->ok);
+	publish(b, from, from + held);
 	take_content(b, from, from + held);
 	return held;
 }
@@ -191,10 +244,10 @@ void em_capture_victims(struct em_batch *b)
 	uint32_t n, at, held = 1;
 
 	b->lifted = 0;
-	if (!(em_uffd.features & EM_FEAT_CAPTURE))
+	if (!is_on())
 		return;
 	n = choose(b);
-	if (!n || !area_get(b))
+	if (!n || !frames_get(b))
 		return;
 	n = make_own(b, n);
 	em_mutex_lock(&cap.pipe_lock);

@@ -11,6 +11,9 @@
 /* Takes V_DIRTY victims of b that lie scattered: V_LIFTED, their content in b's frames.  The others stay as
    they are, for em_protect_victims. */
 void em_capture_victims(struct em_batch *b);
+/* From now on nothing is captured: pages may be exchanged for others unseen (KSM), or a filter may object to the
+   calls. [any] */
+void em_capture_stop(void);
 /* The frames are not needed any more. */
 void em_capture_done(struct em_batch *b);
 

@@ -358,6 +358,7 @@ struct em_uffd {
 	int pidfd;
 	int dev_fd; /* /dev/userfaultfd, -1 */
 	int pipe[2]; /* for capture.c */
+	bool pipe_sized;
 };
 extern struct em_uffd em_uffd;
 
@@ -438,7 +439,11 @@ struct em_batch {
 	uint32_t nio, io_done;
 	uint32_t dropped;		/* clean ones, gone at the start already */
 	uint32_t lifted;		/* gone by em_lift_settle */
-	uintptr_t lift_base;		/* where lifted pages live, 0: not mapped yet */
+	uintptr_t lift_base;		/* where pages are lifted to, 0: not mapped yet */
+	struct em_frames {		/* or captured, see capture.c */
+		uintptr_t base;		/* 0: none */
+		uint32_t pages;
+	} frames;
 	struct em_victim {
 		uintptr_t addr;
 		em_word_t *wp;

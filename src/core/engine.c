@@ -157,13 +157,13 @@ size_t em_engine_fds(int *fds, size_t max)
 
 bool em_engine_owns_fd(int fd)
 {
-	int fds[32];
+	int fds[40];
 	size_t n;
 
 	/* They are all high: the common case is over here. */
 	if (fd < em_engine.fd_min || !em_engine.active)
 		return false;
-	n = em_engine_fds(fds, 32);
+	n = em_engine_fds(fds, 40);
 	for (size_t i = 0; i < n; i++)
 		if (fds[i] == fd)
 			return true;

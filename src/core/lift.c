@@ -29,7 +29,7 @@ static bool lift_area(struct em_batch *b)
 
 void *em_lift_frame(struct em_batch *b, uint32_t index)
 {
-	return (void *)(b->lift_base + index * EM_PAGE_SIZE);
+	return (void *)((b->frames.base ? b->frames.base : b->lift_base) + index * EM_PAGE_SIZE);
 }
 
 /* The page tables move, the data does not; the old mapping stays, registered and empty. */
@@ -78,6 +78,7 @@ void em_lift_settle(struct em_batch *b, struct em_victim *v, int err)
 	if (!err) {
 		em_word_release(v->wp, EM_SWAPPED, v->slot, EM_W_STAMP, stamp);
 		em_event(v->addr, EXTMEM_EV_EVICTED, 0);
+		em_victim_count(v, false);
 		b->lifted++;
 		return;
 	}

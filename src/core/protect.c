@@ -61,8 +61,9 @@ static bool lock_gap(struct span *s, uintptr_t addr)
 		if (s->ngap == EM_BATCH_PAGES || !wp || !em_word_trylock(wp, &w))
 			break;
 		s->b->gap[s->ngap++] = wp;
+		/* Where scattered victims are captured, nothing pays for a fault of a page that stays. */
 		if (em_word_state(w) == EM_HOLE ||
-		    (em_word_state(w) == EM_DIRTY && (em_uffd.features & EM_FEAT_CAPTURE)) ||
+		    (em_word_state(w) == EM_DIRTY && s->b->frames.base) ||
 		    (em_word_state(w) == EM_DIRTY && em_hazard_covers(s->hv, a)))
 			break;
 	}

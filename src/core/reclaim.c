@@ -144,12 +144,12 @@ static void respect_hazards(struct em_batch *b, struct em_hazard_view *hv)
 
 /* ---- unmapping ------------------------------------------------------------------------- */
 
-static void count_region(const struct em_victim *v, enum victim_kind kind)
+void em_victim_count(const struct em_victim *v, bool clean)
 {
 	struct em_region *r = em_range_region_at(v->addr);
 
 	if (r)
-		__atomic_fetch_add(kind == V_CLEAN ? &r->stats.pages_dropped_clean : &r->stats.pages_out,
+		__atomic_fetch_add(clean ? &r->stats.pages_dropped_clean : &r->stats.pages_out,
 				   1, __ATOMIC_RELAXED);
 }
 
@@ -195,7 +195,7 @@ static uint32_t drop(struct em_batch *b, enum victim_kind kind)
 		if (b->ok[k] || !em_sys_madvise((void *)v->addr, EM_PAGE_SIZE, MADV_DONTNEED)) {
 			em_word_release(v->wp, EM_SWAPPED, v->slot, EM_W_STAMP, stamp);
 			em_event(v->addr, EXTMEM_EV_EVICTED, 0);
-			count_region(v, kind);
+			em_victim_count(v, kind == V_CLEAN);
 			gone++;
 		} else {
 			/* Locked into memory behind our back (mlockall): it stays. */

@@ -14,6 +14,8 @@ enum victim_kind { V_SKIP = 0, V_CLEAN, V_DIRTY, V_LIFTED };
 /* The victim stays: it was only LOCKED / it has a slot and may be in WRITEBACK. */
 void em_victim_let_go(struct em_victim *v);
 void em_victim_undo(struct em_victim *v);
+/* It has left memory, for the statistics of its region. */
+void em_victim_count(const struct em_victim *v, bool clean);
 
 /* Dirty victims, LOCKED and with slots: to WRITEBACK, or they stay. */
 void em_protect_victims(struct em_batch *b, const struct em_hazard_view *hv);

@@ -6,6 +6,7 @@
 #include "core.h"
 
 #include <errno.h>
+#include <linux/prctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 
@@ -13,6 +14,10 @@
 #include "uffd_compat.h"
 
 struct em_uffd em_uffd = { .fd = -1, .pidfd = -1, .dev_fd = -1, .pipe = { -1, -1 } };
+
+#ifndef PR_GET_MEMORY_MERGE
+#define PR_GET_MEMORY_MERGE 68 /* 6.4 */
+#endif
 
 static const int pidfd_self_group = -10002; /* PIDFD_SELF_THREAD_GROUP, 6.14 */
 #define DROP_RUNS 512 /* below UIO_MAXIOV */
@@ -141,17 +146,19 @@ static int open_fd(enum em_delivery delivery, uint32_t mask, int fd_min)
 	return 0;
 }
 
-/* Its size is set when it is used first: a user may have so many large ones and no more. */
+/* For capture.c, which does nothing where KSM may merge all memory (a setting that exec hands on).  The pipe's size
+   is set when it is used first: a user may have so many large ones and no more. */
 static void open_pipe(uint32_t mask, int fd_min)
 {
 	int fd[2];
 
 	if ((mask & EM_FEAT_CAPTURE) || !(em_uffd.features & EM_FEAT_PROCESS_MADVISE) ||
+	    em_syscall5(SYS_prctl, PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1 ||
 	    em_is_err(em_syscall2(SYS_pipe2, fd, O_CLOEXEC)))
 		return;
 	em_uffd.pipe[0] = move_high(fd[0], fd_min);
 	em_uffd.pipe[1] = move_high(fd[1], fd_min);
-	em_syscall3(SYS_fcntl, em_uffd.pipe[1], 1031, 1 << 20);
+	em_uffd.pipe_sized = false;
 	em_uffd.features |= EM_FEAT_CAPTURE;
 }
 

@@ -10,16 +10,22 @@
 #include <linux/sem.h>
 #include <sys/socket.h>
 
+#include "../core/capture.h"
 #include "../core/core.h"
 #include "../core/sys.h"
 #include "../store/store.h"
 #include "hold.h"
+
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67 /* 6.4 */
+#endif
 
 /* A filter that kills does so for the engine's calls in this thread, too: the fewer of them the better. */
 static void filter_comes(void)
 {
 	if (em_engine.store)
 		em_store_stop_looking(em_engine.store);
+	em_capture_stop();
 }
 
 enum { LARGEST_UNKNOWN = 65536 };
@@ -145,6 +151,9 @@ static void hold_prctl(struct em_hold *h, const long *a)
 		break;
 	case PR_GET_TID_ADDRESS:
 		out(h, a[1], 8);
+		break;
+	case PR_SET_MEMORY_MERGE:
+		em_capture_stop();
 		break;
 	case PR_SET_SECCOMP:
 		filter_comes();

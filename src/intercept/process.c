@@ -284,8 +284,8 @@ int em_special_process(struct em_regs *r)
 
 static long next_owned(unsigned from, unsigned to)
 {
-	int fds[32];
-	size_t n = em_engine_fds(fds, 32);
+	int fds[40];
+	size_t n = em_engine_fds(fds, 40);
 	long best = -1;
 
 	for (size_t i = 0; i < n; i++)

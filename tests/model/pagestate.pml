@@ -470,6 +470,30 @@ inline evict_by_lifting()
 	lifted_cur = false
 }
 
+/* A pipe refers to the page, which the program can change until it is unmapped.  NOT_OWN: a change makes another
+   page of it, of which the pipe knows nothing. */
+inline evict_by_capture()
+{
+	slot_alloc(mine);
+	slot_cur[mine] = mem_cur;
+	if
+	:: atomic { mapped ->
+#ifndef NOT_OWN
+		slot_cur[mine] = mem_cur;
+#endif
+		unmap_page() }
+		atomic { GO(DIRTY, LIFTING); locked = false }
+		if
+		:: atomic { GO(LIFTING, SWAPPED); slot = mine; mine = NONE }
+		:: atomic { map_page(slot_cur[mine], false) } /* the write failed */
+			slot_free(mine);
+			atomic { GO(LIFTING, DIRTY) }
+		fi
+	:: slot_free(mine);
+		locked = false
+	fi
+}
+
 /* The page lies between victims whose span is protected with one ioctl. */
 inline protect_as_gap()
 {
@@ -505,6 +529,7 @@ end:
 				mine = slot;
 				drop_it(mine)
 			:: !held && state == DIRTY && !no_wp -> evict_by_protection()
+			:: !held && state == DIRTY && !no_wp && !maybe_wp -> evict_by_capture()
 			:: !held && state == DIRTY && no_wp -> evict_by_lifting()
 			fi
 		:: state != CLEAN && state != DIRTY -> locked = false

@@ -22,6 +22,8 @@ void pressure_once(size_t bytes);
 	X(call_over_memory_that_is_replaced) \
 	X(calls_in_a_storm_of_mappings) \
 	X(locked_memory_is_not_cleared) \
+	X(written_while_it_leaves) X(written_while_it_leaves_after_fork) \
+	X(written_while_it_leaves_and_is_merged) \
 	X(discarded_while_it_is_written_from) X(cycle_counter_is_forbidden)
 TESTS(TAP_DECLARE)
 

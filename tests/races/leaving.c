@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* Pages leave memory while they are written, and while what they are mapped to changes: no write is lost. */
+#define _GNU_SOURCE
+#include "races.h"
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WRITERS = 4, PAGES = 4096, SECONDS = 2 };
+
+static char *memory;
+static int stop;
+
+static uint64_t *page(size_t i)
+{
+	return (uint64_t *)(memory + i * PAGE);
+}
+
+/* Each writer has every fourth page, so that dirty pages lie scattered and neighbours leave together.  A page is
+   read before it is written: what was discarded is mapped to zeros for a moment. */
+static void *write_always(void *arg)
+{
+	size_t mine = (size_t)(uintptr_t)arg;
+	uint64_t *expect = calloc(PAGES, sizeof(*expect));
+	unsigned seed = (unsigned)mine;
+
+	CHECK(expect);
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+		size_t i = (size_t)rand_r(&seed) % (PAGES / WRITERS) * WRITERS + mine;
+		volatile uint64_t *p = page(i);
+
+		for (int k = 0; k < 16; k++) {
+			CHECK(*p == expect[i]);
+			*p = ++expect[i];
+		}
+		if (rand_r(&seed) % 4 == 0) {
+			CHECK(madvise(page(i), PAGE, MADV_DONTNEED) == 0);
+			expect[i] = 0;
+		}
+		i = (size_t)rand_r(&seed) % (PAGES / WRITERS) * WRITERS + mine;
+		CHECK(*(volatile uint64_t *)page(i) == expect[i]);
+	}
+	for (size_t i = mine; i < PAGES; i += WRITERS)
+		CHECK(*page(i) == expect[i]);
+	free(expect);
+	return NULL;
+}
+
+static void with_writers(void (*meanwhile)(void))
+{
+	time_t end = time(NULL) + SECONDS;
+	pthread_t t[WRITERS];
+
+	memory = tap_map(PAGES * PAGE);
+	stop = 0;
+	for (size_t i = 0; i < WRITERS; i++)
+		CHECK(pthread_create(&t[i], NULL, write_always, (void *)(uintptr_t)i) == 0);
+	while (time(NULL) <= end)
+		meanwhile();
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < WRITERS; i++)
+		CHECK(pthread_join(t[i], NULL) == 0);
+	munmap(memory, PAGES * PAGE);
+}
+
+static void nothing(void)
+{
+	usleep(1000);
+}
+
+void test_written_while_it_leaves(void)
+{
+	with_writers(nothing);
+}
+
+/* A child that has the same pages makes copies of those that are written. */
+static void fork_a_while(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	CHECK(pid >= 0);
+	if (!pid) {
+		usleep(30000);
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+void test_written_while_it_leaves_after_fork(void)
+{
+	with_writers(fork_a_while);
+}
+
+/* KSM may give two equal pages one place from then on. */
+static void allow_merging(void)
+{
+	madvise(memory, PAGES * PAGE, MADV_MERGEABLE);
+	usleep(1000);
+}
+
+void test_written_while_it_leaves_and_is_merged(void)
+{
+	with_writers(allow_merging);
+}
