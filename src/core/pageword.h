@@ -36,7 +36,7 @@
  *   UPGRADE    yes     any    -       a write fault is lifting the write protection
  *   WRITEBACK  wp      yes    steal   being written to its slot; a write fault may steal it
  *   LIFTING    no      none   -       moved out of the address space, content in a private
- *                                     frame, being written (eviction without write protection)
+ *                                     frame, being written (captured, or without write protection)
  *   DROPPING   any     yes    -       is being unmapped, content is in its slot
  *   SWAPPED    no      yes    yes     only in the store
  *   FAILED     no      any    yes     content lost to an I/O error: access raises SIGBUS
@@ -92,7 +92,7 @@ enum em_state {
 	T(CLEAN, DROPPING, "reclaim: chosen, no write needed")                             \
 	T(DROPPING, CLEAN, "reclaim: held by a system call after all")                     \
 	T(DROPPING, SWAPPED, "reclaim: unmapped")                                          \
-	T(DIRTY, LIFTING, "reclaim without write protection: page moved out")              \
+	T(DIRTY, LIFTING, "reclaim: captured, or moved out, without write protection")              \
 	T(LIFTING, DIRTY, "reclaim: held by a system call, or write failed: moved back")   \
 	T(LIFTING, SWAPPED, "reclaim: written")                                            \
 	T(HOLE, ABSENT, "mapped")                                                          \

@@ -152,7 +152,9 @@ static void open_pipe(uint32_t mask, int fd_min)
 {
 	int fd[2];
 
-	if ((mask & EM_FEAT_CAPTURE) || !(em_uffd.features & EM_FEAT_PROCESS_MADVISE) ||
+	/* With handler threads a page gone behind our back would be asked of one, which waits for us. */
+	if ((mask & EM_FEAT_CAPTURE) || !(em_uffd.features & EM_FEAT_SIGBUS) ||
+	    !(em_uffd.features & EM_FEAT_PROCESS_MADVISE) ||
 	    em_syscall5(SYS_prctl, PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1 ||
 	    em_is_err(em_syscall2(SYS_pipe2, fd, O_CLOEXEC)))
 		return;

@@ -25,6 +25,7 @@
  *   EARLY_HAZARD   reclaim looks at the hazards before it claims the page
  *   NO_SECOND_LOOK reclaim does not look at them again once the page is written
  *   BLIND_DROP     reclaim drops a written page without looking whether it was stolen
+ *   NOT_OWN        a captured page is exchanged for a copy when it is written
  *   LEAK           a stolen page's slot is not given back
  *   EXISTING_IS_WRITABLE  a page found mapped at its first fault is taken to be writable
  */
