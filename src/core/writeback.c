@@ -147,6 +147,14 @@ static int write_copied(uintptr_t addr, em_slot_t slot)
 	return em_store_writev(em_engine.store, slot, &iov, 1);
 }
 
+static int write_alone(struct em_batch *b, const struct em_victim *v)
+{
+	struct iovec iov = { .iov_base = source(b, v), .iov_len = EM_PAGE_SIZE };
+
+	return v->kind == V_LIFTED ? em_store_writev(em_engine.store, v->slot, &iov, 1)
+				   : write_copied(v->addr, v->slot);
+}
+
 /* A gathered write may fail for one page that the kernel cannot read (PROT_NONE): then each goes by
    itself, through a copy made by the kernel.  A page that was stolen, and perhaps unmapped, meanwhile
    does not matter. */
@@ -157,9 +165,10 @@ static int write_one_by_one(struct em_batch *b, struct em_io *io)
 	for (uint32_t i = 0; i < b->n && !ret; i++) {
 		struct em_victim *v = &b->v[i];
 
-		if (v->kind != V_DIRTY || v->slot < io->slot || v->slot >= io->slot + io->npages)
+		if ((v->kind != V_DIRTY && v->kind != V_LIFTED) || v->slot < io->slot ||
+		    v->slot >= io->slot + io->npages)
 			continue;
-		ret = write_copied(v->addr, v->slot);
+		ret = write_alone(b, v);
 		if (ret && is_stolen(v))
 			ret = 0;
 	}

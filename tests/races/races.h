@@ -23,7 +23,7 @@ void pressure_once(size_t bytes);
 	X(calls_in_a_storm_of_mappings) \
 	X(locked_memory_is_not_cleared) \
 	X(written_while_it_leaves) X(written_while_it_leaves_after_fork) \
-	X(written_while_it_leaves_and_is_merged) \
+	X(written_while_it_leaves_and_is_merged) X(some_that_leave_may_not_be_read) \
 	X(discarded_while_it_is_written_from) X(cycle_counter_is_forbidden)
 TESTS(TAP_DECLARE)
 
