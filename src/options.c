@@ -17,6 +17,8 @@
 #define DELIVERY_THREADS_MAX 256u
 #define SPIN_DEFAULT_US 100u
 #define SPIN_MAX_US 10000u
+#define STANDBY_DEFAULT_PERCENT 10u
+#define STANDBY_MAX_PERCENT 50u
 #define REASON_LEN 256
 
 int em_options_fail(char *err, size_t err_len, const char *fmt, ...)
@@ -232,6 +234,21 @@ static int set_min_map(struct em_options *o, const char *value, char *why)
 	return 0;
 }
 
+static int set_standby(struct em_options *o, const char *value, char *why)
+{
+	unsigned long n;
+	char *end;
+
+	errno = 0;
+	n = strtoul(value, &end, 10);
+	if (*value < '0' || *value > '9' || (*end && strcmp(end, "%")) || errno ||
+	    n > STANDBY_MAX_PERCENT)
+		return em_options_fail(why, REASON_LEN, "not a part of the budget; give 0 (none) to %u%%",
+				       STANDBY_MAX_PERCENT);
+	o->standby_percent = (unsigned)n;
+	return 0;
+}
+
 static int set_spin(struct em_options *o, const char *value, char *why)
 {
 	unsigned long n;
@@ -342,6 +359,7 @@ static const struct option_entry {
 	{"delivery", "EXTMEM_DELIVERY", set_delivery},
 	{"syscalls", "EXTMEM_SYSCALLS", set_syscalls},
 	{"min-map", "EXTMEM_MIN_MAP", set_min_map},
+	{"standby", "EXTMEM_STANDBY", set_standby},
 	{"spin", "EXTMEM_SPIN", set_spin},
 	{"stats", "EXTMEM_STATS", set_stats},
 	{"stats-pid", "EXTMEM_STATS_PID", set_stats_pid},
@@ -359,6 +377,7 @@ void em_options_init(struct em_options *o)
 	o->delivery = EM_DELIVERY_UPCALL;
 	o->follow_exec = true;
 	o->delivery_threads = 1;
+	o->standby_percent = STANDBY_DEFAULT_PERCENT;
 	o->spin_us = SPIN_DEFAULT_US;
 	o->min_map_bytes = MIN_MAP_DEFAULT_BYTES;
 }
@@ -522,6 +541,8 @@ int em_options_to_env(const struct em_options *o)
 		err = env_put("EXTMEM_SYSCALLS", syscalls_names[o->syscalls]);
 	if (!err)
 		err = env_put_number("EXTMEM_MIN_MAP", o->min_map_bytes, true);
+	if (!err)
+		err = env_put_number("EXTMEM_STANDBY", o->standby_percent, true);
 	if (!err)
 		err = env_put_number("EXTMEM_SPIN", o->spin_us, true);
 	if (!err)

@@ -44,6 +44,7 @@ struct em_options {
 	unsigned delivery_threads;   /* n=N, default 1 */
 	enum em_syscalls syscalls;   /* --syscalls / EXTMEM_SYSCALLS */
 	uint64_t min_map_bytes;	     /* default 1 MiB */
+	unsigned standby_percent;    /* --standby / EXTMEM_STANDBY: of the budget, for evicted pages */
 	unsigned spin_us;	     /* --spin / EXTMEM_SPIN: a thread waits so long awake for a page */
 	char stats_path[4096];	     /* "": none, "-": stderr */
 	long stats_pid;		     /* EXTMEM_STATS_PID: the process that writes stats_path itself;

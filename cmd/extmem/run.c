@@ -28,6 +28,8 @@ static const char help[] =
 	"                                        are any, all trapped, or left (default auto)\n"
 	"  --min-map SIZE                        smaller mappings stay unmanaged (default 1M)\n"
 	"                                                                     EXTMEM_MIN_MAP\n"
+	"  --standby N%                          part of the budget that keeps evicted pages for a\n"
+	"                                        while (10%; 0: none)       EXTMEM_STANDBY\n"
 	"  --spin USEC                           a thread waits so long awake for a page while\n"
 	"                                        processors are idle (100; 0: never) EXTMEM_SPIN\n"
 	"  --stats FILE                          statistics as JSON at exit, - is stderr\n"
@@ -44,6 +46,7 @@ static const struct option long_options[] = {
 	{"policy", required_argument, NULL, 'o'},   {"prefetch", required_argument, NULL, 'o'},
 	{"delivery", required_argument, NULL, 'o'}, {"syscalls", required_argument, NULL, 'o'},
 	{"min-map", required_argument, NULL, 'o'},  {"spin", required_argument, NULL, 'o'},
+	{"standby", required_argument, NULL, 'o'},
 	{"stats", required_argument, NULL, 'o'},    {"verbose", no_argument, NULL, 'v'},
 	{"follow-exec", required_argument, NULL, 'o'},
 	{"help", no_argument, NULL, 'h'},	    {NULL, 0, NULL, 0},

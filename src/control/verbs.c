@@ -8,6 +8,7 @@
 #include "../core/core.h"
 #include "../core/meta.h"
 #include "../core/range.h"
+#include "../core/standby.h"
 #include "../core/sys.h"
 #include "../policy/registry.h"
 
@@ -134,6 +135,7 @@ static void set_budget(struct em_thread *t, int64_t pages)
 
 	em_engine.opt.dram_bytes = (uint64_t)pages * EM_PAGE_SIZE; /* for children from now on */
 	em_stage_set_budget((uint64_t)pages);
+	em_standby_set_budget((uint64_t)pages);
 	while (moving && em_budget.limit > pages && !em_control_stopping()) {
 		int64_t used = em_budget_used();
 		int64_t next = (used < em_budget.limit ? used : em_budget.limit) - STEP_PAGES;
@@ -202,6 +204,9 @@ static void evict_all(struct em_thread *t, struct em_control_reply *r)
 		em_reclaim_range(t, a, a + EM_BLOCK_SIZE);
 		em_leave(t, false);
 	}
+	em_enter(t, false);
+	em_standby_flush();
+	em_leave(t, false);
 	report(r, evicted_so_far() - before);
 }
 

@@ -13,6 +13,7 @@
 
 #include "meta.h"
 #include "range.h"
+#include "standby.h"
 #include "sys.h"
 
 #ifdef EM_DEBUG
@@ -63,7 +64,7 @@ static void check_word(struct check *c, em_word_t w)
 	if (has_slot(st))
 		check_slot(c, em_word_slot(w));
 	else if (st == EM_STAGED)
-		check_slot(c, em_stage_chunk(em_word_slot(w))->slot[em_stage_pos(em_word_slot(w))]);
+		check_slot(c, em_frame_slot(em_word_slot(w)));
 	else if ((st == EM_DIRTY || st == EM_ABSENT) && em_word_slot(w) != EM_SLOT_NONE)
 		complain(c, "a slot that belongs to no content");
 }
@@ -131,7 +132,7 @@ static const char *find_fault(void)
 	walk(&c);
 	em_meta_free(c.slot_seen, bytes);
 	check_regions(&c);
-	if (c.resident != em_budget.resident)
+	if (c.resident + em_standby_pages() != em_budget.resident)
 		complain(&c, "resident pages miscounted");
 	if (c.pinned != em_budget.pinned)
 		complain(&c, "pinned pages miscounted");

@@ -439,6 +439,8 @@ struct em_batch {
 	uint32_t nio, io_done;
 	uint32_t dropped;		/* clean ones, gone at the start already */
 	uint32_t lifted;		/* gone by em_lift_settle */
+	bool of_standby;		/* pages on standby are being written */
+	bool no_standby;		/* out of memory for good, as the program says */
 	uintptr_t lift_base;		/* where pages are lifted to, 0: not mapped yet */
 	struct em_frames {		/* or captured, see capture.c */
 		uintptr_t base;		/* 0: none */
@@ -450,8 +452,11 @@ struct em_batch {
 		em_slot_t slot;		/* of dirty victims: assigned */
 		int err;		/* of their write */
 		uint8_t kind;		/* see reclaim.h */
+		uint32_t frame;		/* see standby.h */
 	} v[EM_BATCH_PAGES];
 	struct iovec *iov;		/* EM_BATCH_PAGES, dirty victims in slot order */
+	struct iovec *copy_from, *copy_to; /* as many, into standby: */
+	struct em_victim *copied[EM_BATCH_PAGES];
 	struct em_io io[EM_BATCH_IOS];
 	/* Scratch: the signal stack is too small for it. */
 	extmem_page_t page[EM_BATCH_PAGES];
@@ -578,6 +583,8 @@ uint32_t em_stage_start(extmem_page_t first, uint32_t n, struct em_chunk **chunk
 /* Adds what follows near by, before the reads are submitted.  Pages consumed, 0: it has no place there. */
 uint32_t em_stage_add(struct em_chunk *c, extmem_page_t first, uint32_t n);
 void em_stage_finish(struct em_chunk *c);
+/* The slot of a STAGED page: of the stage, or on standby. [owner of the page] */
+em_slot_t em_frame_slot(uint32_t frame);
 /* A STAGED page (LOCKED by the caller, word w) gives its frame back; its slot in *slot. */
 void em_stage_discard(em_word_t w, em_slot_t *slot);
 

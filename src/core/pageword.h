@@ -3,7 +3,7 @@
  * The page word: all that the engine knows of one page, in one atomic 64-bit word.
  *
  *   63..32  slot      the page's place in the store (EM_SLOT_NONE: none);
- *                     in STAGED: index of the frame that holds the content
+ *                     in STAGED: index of the frame that holds the content (stage or standby)
  *   31..24  tag       the eviction policy's eight bits
  *   23..12  stamp     coarse eviction clock at the time the page went out
  *   11..8   segment   index of the page's region in its block's segment table
@@ -30,7 +30,7 @@
  *   HOLE       -       -      yes     not managed
  *   ABSENT     no      none   yes     never touched, or discarded: reads as zeros
  *   FILLING    no      any    -       content is on its way: zeros, demand read, prefetch read
- *   STAGED     no      frame  yes     prefetched: content is in a frame, not mapped yet
+ *   STAGED     no      frame  yes     prefetched, or evicted and on standby: content is in a frame
  *   CLEAN      wp      yes    yes     mapped write-protected, slot holds the same bytes
  *   DIRTY      yes     none   yes     mapped writable (see MAYBE_WP), no copy elsewhere
  *   UPGRADE    yes     any    -       a write fault is lifting the write protection
@@ -82,7 +82,7 @@ enum em_state {
 	T(FILLING, STAGED, "service: prefetch read complete; fault: mapping failed")       \
 	T(FILLING, SWAPPED, "prefetch given up, fill failed")                              \
 	T(FILLING, FAILED, "demand read failed for good")                                  \
-	T(STAGED, SWAPPED, "service: staged page dropped unused")                          \
+	T(STAGED, SWAPPED, "service: staged page dropped unused; standby frame reused")                          \
 	T(CLEAN, UPGRADE, "write fault")                                                   \
 	T(DIRTY, UPGRADE, "write fault on a page whose block was protected")               \
 	T(UPGRADE, DIRTY, "protection lifted, slot freed")                                 \
@@ -92,6 +92,11 @@ enum em_state {
 	T(CLEAN, DROPPING, "reclaim: chosen, no write needed")                             \
 	T(DROPPING, CLEAN, "reclaim: held by a system call after all")                     \
 	T(DROPPING, SWAPPED, "reclaim: unmapped")                                          \
+	T(DIRTY, DROPPING, "reclaim: protected, goes to standby as it is")                 \
+	T(DROPPING, DIRTY, "reclaim: stays after all")                                     \
+	T(STAGED, LIFTING, "standby: to be written")                                       \
+	T(LIFTING, STAGED, "standby: written, or not")                                     \
+	T(DROPPING, STAGED, "reclaim: unmapped, content kept on standby")                  \
 	T(DIRTY, LIFTING, "reclaim: captured, or moved out, without write protection")              \
 	T(LIFTING, DIRTY, "reclaim: held by a system call, or write failed: moved back")   \
 	T(LIFTING, SWAPPED, "reclaim: written")                                            \

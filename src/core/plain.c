@@ -8,8 +8,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/uio.h>
 
 #include "range.h"
+#include "standby.h"
 #include "sys.h"
 
 struct plain {
@@ -19,29 +21,42 @@ struct plain {
 };
 
 /* The program cannot write there (PROT_NONE, PROT_READ): the kernel can. */
-static int write_through(uintptr_t addr, em_slot_t slot, char *room)
+static int write_forced(uintptr_t addr, const char *from)
 {
-	int ret = em_store_read(em_engine.store, slot, room, 1);
 	long fd, n;
 
-	if (ret)
-		return ret;
 	fd = em_syscall4(SYS_openat, AT_FDCWD, "/proc/self/mem", O_WRONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return (int)fd;
-	n = em_syscall4(SYS_pwrite64, fd, room, EM_PAGE_SIZE, addr);
+	n = em_syscall4(SYS_pwrite64, fd, from, EM_PAGE_SIZE, addr);
 	em_sys_close((int)fd);
 	return n == (long)EM_PAGE_SIZE ? 0 : -EFAULT;
 }
 
-static void bring_back(uintptr_t addr, em_slot_t slot, char *room)
+static int write_copy(uintptr_t addr, char *from)
 {
-	int ret = em_store_read(em_engine.store, slot, (void *)addr, 1);
+	struct iovec local = { from, EM_PAGE_SIZE }, remote = { (void *)addr, EM_PAGE_SIZE };
+	long n = em_syscall6(SYS_process_vm_writev, em_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
+
+	return n == (long)EM_PAGE_SIZE ? 0 : -EFAULT;
+}
+
+/* from: the content, if it is in memory. */
+static void bring_back(uintptr_t addr, em_slot_t slot, char *from, char *room)
+{
+	int ret = from ? write_copy(addr, from)
+		       : em_store_read(em_engine.store, slot, (void *)addr, 1);
 
 	if (ret == -EFAULT && !em_range_is_whole(addr, addr + EM_PAGE_SIZE))
 		return; /* MADV_DONTFORK */
+	if (ret == -EFAULT && !from) {
+		ret = em_store_read(em_engine.store, slot, room, 1);
+		from = room;
+		if (!ret)
+			ret = -EFAULT;
+	}
 	if (ret == -EFAULT)
-		ret = write_through(addr, slot, room);
+		ret = write_forced(addr, from);
 	if (ret)
 		em_panic("extmem: fork: the child gets no userfaultfd (a seccomp filter of the program's?), "
 			 "and cannot read its memory back\n");
@@ -58,12 +73,12 @@ static void visit(void *arg, uintptr_t start, uintptr_t end, struct em_block *b)
 
 		if (st != EM_STAGED && st != EM_SWAPPED && st != EM_FAILED)
 			continue;
-		if (st == EM_STAGED)
-			slot = em_stage_chunk(slot)->slot[em_stage_pos(slot)];
 		if (p->count)
 			p->away++;
+		else if (st == EM_STAGED && em_frame_is_standby(slot))
+			bring_back(a, EM_SLOT_NONE, em_standby_content(slot), p->room);
 		else
-			bring_back(a, slot, p->room);
+			bring_back(a, st == EM_STAGED ? em_frame_slot(slot) : slot, NULL, p->room);
 	}
 }
 

@@ -3,7 +3,7 @@
  * Dirty victims are write-protected before they are written: one ioctl a span, which reaches over
  * pages that stay where that is cheaper than another.
  */
-#include "reclaim.h"
+#include "standby.h"
 
 #include <errno.h>
 
@@ -106,22 +106,26 @@ static void flush_span(struct span *s, uint32_t first, uint32_t last)
 	for (uint32_t i = first; i < last; i++) {
 		struct em_victim *v = &s->b->v[i];
 
-		if (v->kind != V_DIRTY)
+		if (v->kind != V_DIRTY && v->kind != V_KEPT)
 			continue;
 		if (ret) { /* part of the span may be protected */
-			em_slots_free(em_engine.store, v->slot);
+			if (v->kind == V_KEPT)
+				em_standby_return(v);
+			else
+				em_slots_free(em_engine.store, v->slot);
 			em_word_unlock(v->wp, held ? 0 : EM_W_MAYBE_WP);
 			em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
 			v->kind = V_SKIP;
 		} else {
-			em_word_release(v->wp, EM_WRITEBACK, v->slot, EM_W_MAYBE_WP, 0);
+			em_word_release(v->wp, v->kind == V_KEPT ? EM_DROPPING : EM_WRITEBACK, v->slot,
+					EM_W_MAYBE_WP, 0);
 		}
 	}
 	s->ngap = 0;
 	note_gaps(passed);
 }
 
-/* All dirty victims are LOCKED and have slots. */
+/* All dirty victims are LOCKED, and have slots or frames. */
 void em_protect_victims(struct em_batch *b, const struct em_hazard_view *hv)
 {
 	struct span s = { .b = b, .hv = hv };
@@ -129,7 +133,7 @@ void em_protect_victims(struct em_batch *b, const struct em_hazard_view *hv)
 	bool open = false;
 
 	for (uint32_t i = 0; i < b->n; i++) {
-		if (b->v[i].kind != V_DIRTY)
+		if (b->v[i].kind != V_DIRTY && b->v[i].kind != V_KEPT)
 			continue;
 		if (open && !lock_gap(&s, b->v[i].addr)) {
 			flush_span(&s, first, i);

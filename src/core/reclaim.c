@@ -4,6 +4,7 @@
  *
  *   claim     lock the victims; clean ones go to DROPPING and are unmapped at once, dirty ones get slots
  *   protect   write-protect spans of dirty victims, one ioctl (one shootdown) a span (protect.c)
+ *   keep      copy into a frame of standby and unmap, where there is a frame (standby.c); else:
  *   write     one gathered write per run of slots; a write fault may steal a page meanwhile (writeback.c)
  *   finish    unmap, in one batch, what nobody stole or holds
  *
@@ -21,6 +22,7 @@
 #include "lift.h"
 #include "meta.h"
 #include "range.h"
+#include "standby.h"
 #include "sys.h"
 
 /* ---- batch objects ----------------------------------------------------------------- */
@@ -40,9 +42,11 @@ struct em_batch *em_batch_get(void)
 	if (!b) {
 		b = em_meta_alloc(sizeof(*b));
 		if (b)
-			b->iov = em_meta_alloc(EM_BATCH_PAGES * sizeof(*b->iov));
+			b->iov = em_meta_alloc(3 * EM_BATCH_PAGES * sizeof(*b->iov));
 		if (!b || !b->iov)
 			return NULL;
+		b->copy_from = b->iov + EM_BATCH_PAGES;
+		b->copy_to = b->copy_from + EM_BATCH_PAGES;
 	}
 	b->n = b->nio = b->io_done = 0;
 	return b;
@@ -59,7 +63,7 @@ void em_batch_put(struct em_batch *b)
 /* ---- victims -------------------------------------------------------------------------- */
 
 /* Shell sort by address: no recursion, no libc, at most EM_BATCH_PAGES elements, mostly sorted. */
-static void sort_pages(extmem_page_t *p, size_t n)
+void em_reclaim_sort(extmem_page_t *p, size_t n)
 {
 	for (size_t gap = n / 2; gap; gap /= 2)
 		for (size_t i = gap; i < n; i++) {
@@ -75,6 +79,10 @@ static void sort_pages(extmem_page_t *p, size_t n)
 /* The victim stays: unlocked, as it was. */
 void em_victim_let_go(struct em_victim *v)
 {
+	if (v->kind == V_STANDBY) {
+		em_standby_let_go(v, EM_SLOT_NONE);
+		return;
+	}
 	em_word_unlock(v->wp, 0);
 	em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
 	v->kind = V_SKIP;
@@ -85,6 +93,11 @@ void em_victim_undo(struct em_victim *v)
 {
 	em_word_t w = em_word_load(v->wp);
 
+	if (v->kind == V_STANDBY) {
+		em_slots_free(em_engine.store, v->slot);
+		em_standby_let_go(v, EM_SLOT_NONE);
+		return;
+	}
 	if (v->kind == V_DIRTY && em_word_state(w) == EM_WRITEBACK && em_word_slot(w) == v->slot &&
 	    em_word_take_slot(v->wp, &w, EM_UPGRADE, EM_SLOT_NONE)) {
 		/* Protected still, and said so in the same step in which it becomes DIRTY. */
@@ -174,13 +187,41 @@ static uint32_t collect_runs(struct em_batch *b, enum victim_kind kind)
 	return nrun;
 }
 
-/* Unmaps the victims in DROPPING, publishes them as SWAPPED. */
+static void publish_unmapped(struct em_victim *v, em_word_t stamp, enum victim_kind kind)
+{
+	if (v->frame == EM_SLOT_NONE)
+		em_word_release(v->wp, EM_SWAPPED, v->slot, EM_W_STAMP, stamp);
+	else
+		em_standby_publish(v, stamp);
+	em_event(v->addr, EXTMEM_EV_EVICTED, 0);
+	if (kind != V_KEPT)
+		em_victim_count(v, kind == V_CLEAN);
+}
+
+/* A victim in DROPPING that stays after all. */
+static void stay(struct em_victim *v)
+{
+	bool dirty = v->slot == EM_SLOT_NONE;
+
+	if (v->frame != EM_SLOT_NONE)
+		em_standby_return(v);
+	em_word_release(v->wp, dirty ? EM_DIRTY : EM_CLEAN, v->slot, 0, dirty ? EM_W_MAYBE_WP : 0);
+	em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
+	v->kind = V_SKIP;
+}
+
+/* Unmaps the victims in DROPPING, publishes them as SWAPPED, or STAGED where they are kept in standby. */
 static uint32_t drop(struct em_batch *b, enum victim_kind kind)
 {
 	const struct iovec *run = b->iov;
-	uint32_t nrun = collect_runs(b, kind), gone = 0, k = 0;
 	em_word_t stamp = (em_word_t)em_evict_stamp() << EM_W_STAMP_SHIFT;
+	uint32_t nrun, gone = 0, k = 0;
 
+	em_standby_copy(b, kind);
+	for (uint32_t i = 0; kind == V_KEPT && i < b->n; i++)
+		if (b->v[i].kind == V_KEPT && b->v[i].frame == EM_SLOT_NONE)
+			stay(&b->v[i]);
+	nrun = collect_runs(b, kind);
 	if (!nrun)
 		return 0;
 	em_uffd_drop(b->iov, nrun, b->ok);
@@ -193,17 +234,14 @@ static uint32_t drop(struct em_batch *b, enum victim_kind kind)
 			k++;
 		/* A run that was refused may be gone in part; what is locked (mlockall) says so alone. */
 		if (b->ok[k] || !em_sys_madvise((void *)v->addr, EM_PAGE_SIZE, MADV_DONTNEED)) {
-			em_word_release(v->wp, EM_SWAPPED, v->slot, EM_W_STAMP, stamp);
-			em_event(v->addr, EXTMEM_EV_EVICTED, 0);
-			em_victim_count(v, kind == V_CLEAN);
+			publish_unmapped(v, stamp, kind);
 			gone++;
+			v->kind = V_SKIP;
 		} else {
 			/* Locked into memory behind our back (mlockall): it stays. */
 			em_word_pin(v->wp, true);
-			em_word_release(v->wp, EM_CLEAN, v->slot, 0, 0);
-			em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
+			stay(v);
 		}
-		v->kind = V_SKIP;
 	}
 	em_uncharge(gone);
 	__atomic_fetch_add(&em_budget.evict_clock, gone, __ATOMIC_RELAXED);
@@ -234,9 +272,10 @@ static size_t pick(struct em_batch *b, uint32_t want, size_t ngiven)
 		want = EM_BATCH_PAGES;
 	if (!ngiven)
 		n = em_host_victims(want, page);
-	sort_pages(page, n);
+	em_reclaim_sort(page, n);
 	claim(b, page, n);
 	respect_hazards(b, &b->hv);
+	em_standby_assign(b);
 	b->dropped = drop_clean(b);
 	em_writeback_assign_slots(b);
 	if (em_uffd.features & EM_FEAT_WP) {
@@ -245,7 +284,8 @@ static size_t pick(struct em_batch *b, uint32_t want, size_t ngiven)
 	} else {
 		em_lift_victims(b);
 	}
-	em_writeback_build(b);
+	b->dropped += drop(b, V_KEPT);
+	em_writeback_build(b); /* from here on b->iov is the requests' */
 	em_stat_inc(evict_batches);
 	return n;
 }
@@ -340,7 +380,8 @@ uint32_t em_reclaim_inline(struct em_thread *t, uint32_t want)
 
 	(void)t;
 	em_stat_add(evictions_inline, gone);
-	return gone;
+	/* Nothing else can be had. */
+	return gone ? gone : em_standby_shrink(want);
 }
 
 uint32_t em_reclaim_now(uint32_t want)
@@ -389,9 +430,11 @@ void em_reclaim_range(struct em_thread *t, uintptr_t start, uintptr_t end)
 	(void)t;
 	if (!c.b)
 		return;
+	c.b->no_standby = true;
 	em_space_walk(start, end, &v);
 	if (c.n)
 		collect_flush(&c);
+	c.b->no_standby = false;
 	em_batch_put(c.b);
 	em_stat_add(evictions_inline, c.gone);
 }

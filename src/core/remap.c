@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 
 #include "range.h"
+#include "standby.h"
 #include "sys.h"
 #include "uffd_compat.h"
 
@@ -39,7 +40,7 @@ struct mremap_call {
 
 /* What the word becomes at its new address.  userfaultfd's protection does not survive a move on all
    kernels, so a clean page turns dirty, and may or may not be protected. */
-static em_word_t moved_word(uintptr_t old, em_word_t w)
+static em_word_t moved_word(uintptr_t old, uintptr_t to, em_word_t w)
 {
 	em_slot_t slot = em_word_slot(w);
 	em_word_t keep = w & (EM_W_PINNED | EM_W_STAMP);
@@ -52,6 +53,10 @@ static em_word_t moved_word(uintptr_t old, em_word_t w)
 		em_event(old, EXTMEM_EV_GONE, (uint32_t)((w & EM_W_TAG) >> EM_W_TAG_SHIFT));
 		return keep | EM_W_MAYBE_WP | EM_DIRTY;
 	case EM_STAGED:
+		if (em_frame_is_standby(slot)) {
+			em_standby_moved(slot, to);
+			return em_word_with_slot(keep | EM_STAGED, slot);
+		}
 		em_stage_discard(w, &slot);
 		/* fall through */
 	case EM_SWAPPED:
@@ -84,7 +89,7 @@ static void move_page(struct move *m, struct em_block *b, uintptr_t a)
 
 	if (em_word_state(w) == EM_HOLE || em_word_state(w) == EM_ABSENT)
 		return;
-	moved = moved_word(a, w);
+	moved = moved_word(a, to, w);
 	add_absent(m, to);
 	m->absent_from = to + EM_PAGE_SIZE;
 	if (em_space_adopt(to, moved | EM_W_LOCKED, m->r))

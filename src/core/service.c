@@ -13,6 +13,7 @@
 #include "core.h"
 
 #include "meta.h"
+#include "standby.h"
 #include "sys.h"
 
 enum { BATCHES = 4, QUEUE = 512, IOQ_DEPTH = 128, IDLE_US = 100000, REAP_US = 1000 };
@@ -161,12 +162,43 @@ static bool start_reclaim(void)
 	return progress;
 }
 
+static void finish_cleaning(struct em_batch *b)
+{
+	em_standby_clean_finish(b);
+	b->of_standby = false;
+	sv.free[sv.nfree++] = b;
+}
+
+/* Pages on standby are written before their frames are needed. */
+static bool start_cleaning(void)
+{
+	bool progress = false;
+
+	while (sv.nfree && room_for(EM_BATCH_IOS) && em_standby_low()) {
+		struct em_batch *b = sv.free[--sv.nfree];
+
+		if (!em_standby_clean_start(b)) {
+			sv.free[sv.nfree++] = b;
+			break;
+		}
+		b->of_standby = true;
+		for (uint32_t i = 0, nio = b->nio; i < nio; i++)
+			submit(&b->io[i]);
+		progress = true;
+	}
+	return progress;
+}
+
 static void complete(struct em_io *io)
 {
 	if (io->write) {
 		struct em_batch *b = io->cookie;
 
-		if (++b->io_done == b->nio)
+		if (++b->io_done < b->nio)
+			return;
+		if (b->of_standby)
+			finish_cleaning(b);
+		else
 			finish_batch(b);
 	} else {
 		struct em_chunk *c = io->cookie;
@@ -256,7 +288,9 @@ static void service_main(void *arg)
 		tick();
 		if (!closing) {
 			em_stage_settle();
+			em_standby_settle();
 			busy |= start_prefetch();
+			busy |= start_cleaning();
 			busy |= start_reclaim();
 			em_ioq_flush(sv.ioq);
 		}

@@ -13,6 +13,7 @@
 #include "core.h"
 
 #include "meta.h"
+#include "standby.h"
 #include "sys.h"
 
 enum { CHUNKS_MAX = 64, READ_OVER = 4 };
@@ -337,10 +338,22 @@ void em_stage_finish(struct em_chunk *c)
 		em_stage_put(c, lost);
 }
 
+em_slot_t em_frame_slot(uint32_t frame)
+{
+	return em_frame_is_standby(frame) ? em_standby_slot(frame)
+					  : em_stage_chunk(frame)->slot[em_stage_pos(frame)];
+}
+
 void em_stage_discard(em_word_t w, em_slot_t *slot)
 {
-	struct em_chunk *c = em_stage_chunk(em_word_slot(w));
+	struct em_chunk *c;
 
+	if (em_frame_is_standby(em_word_slot(w))) {
+		*slot = em_standby_slot(em_word_slot(w));
+		em_standby_put(em_word_slot(w), false);
+		return;
+	}
+	c = em_stage_chunk(em_word_slot(w));
 	*slot = c->slot[em_stage_pos(em_word_slot(w))];
 	em_stage_put(c, 1);
 	em_stat_inc(prefetched_unused);

@@ -17,6 +17,7 @@
 #include "../policy/registry.h"
 #include "core.h"
 #include "meta.h"
+#include "standby.h"
 
 /* Our descriptors go where programs rarely look: just below the limit. */
 static int choose_fd_min(void)
@@ -151,6 +152,7 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 	em_budget_set(o->dram_bytes);
 	em_budget_set_hard(em_memory_available_bytes());
 	em_stage_init((uint32_t)em_budget.limit);
+	em_standby_set_budget((uint64_t)em_budget.limit);
 	ret = start_store(o, err, err_len);
 	if (!ret)
 		ret = start_policy(o, err, err_len);

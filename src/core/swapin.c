@@ -5,6 +5,8 @@
  */
 #include "fault.h"
 
+#include "standby.h"
+
 static bool wp_available(void)
 {
 	return em_uffd.features & EM_FEAT_WP;
@@ -265,6 +267,42 @@ static uint32_t map_staged_rest(const struct em_site *s, struct em_chunk *c, boo
 	return total;
 }
 
+/* ---- pages on standby ------------------------------------------------------------------ */
+
+static enum em_fault_result map_standby(struct em_site *s, em_word_t w)
+{
+	uint32_t frame = em_word_slot(w), done = 0;
+	struct extmem_range range[EM_PREFETCH_RANGES];
+	em_slot_t slot;
+	bool writable;
+	size_t nrange;
+	int err;
+
+	if (!em_word_take(s->wp, &w, EM_FILLING))
+		return EM_FAULT_DONE;
+	slot = em_standby_slot(frame);
+	writable = s->write || slot == EM_SLOT_NONE;
+	em_charge(s->t, 1);
+	err = em_uffd_copy(s->addr, em_standby_content(frame), 1, !writable, &done);
+	if (err == -EEXIST)
+		em_panic("extmem: a page that is in the store is mapped as well\n");
+	if (err) {
+		em_word_release(s->wp, EM_STAGED, frame, 0, 0);
+		em_uncharge(1);
+		return em_fault_error(err);
+	}
+	em_standby_put(frame, true);
+	em_word_release(s->wp, writable ? EM_DIRTY : EM_CLEAN, writable ? EM_SLOT_NONE : slot, 0, 0);
+	if (writable && slot != EM_SLOT_NONE)
+		em_slots_free(em_engine.store, slot);
+	/* It had not left memory: distance 0. */
+	em_event(s->addr, EXTMEM_EV_SWAP_IN, 0);
+	em_stat_inc(faults_standby);
+	nrange = em_host_prefetch(s->t, s->r, s->addr, 1, s->write, true, range);
+	em_host_prefetch_queue(range, nrange);
+	return EM_FAULT_DONE;
+}
+
 enum em_fault_result em_swapin_staged(struct em_site *s, em_word_t w)
 {
 	struct em_chunk *c = em_stage_chunk(em_word_slot(w));
@@ -275,6 +313,8 @@ enum em_fault_result em_swapin_staged(struct em_site *s, em_word_t w)
 	size_t nrange;
 	int err;
 
+	if (em_frame_is_standby(em_word_slot(w)))
+		return map_standby(s, w);
 	if (!em_word_take(s->wp, &w, EM_FILLING))
 		return EM_FAULT_DONE;
 	if (s->t->rmw)

@@ -9,7 +9,13 @@
 #include <fcntl.h>
 
 #include "lift.h"
+#include "standby.h"
 #include "sys.h"
+
+static bool needs_slot(const struct em_victim *v)
+{
+	return v->kind == V_DIRTY || v->kind == V_STANDBY;
+}
 
 /* Slots for the dirty victims, in address order, in as many runs as there are requests.  Without room in the
    store the rest stays, and so does everything for a while after writes have failed. */
@@ -20,11 +26,11 @@ void em_writeback_assign_slots(struct em_batch *b)
 	em_slot_t next = 0;
 
 	for (uint32_t i = 0; i < b->n; i++)
-		want += b->v[i].kind == V_DIRTY;
+		want += needs_slot(&b->v[i]);
 	for (uint32_t i = 0; i < b->n; i++) {
 		struct em_victim *v = &b->v[i];
 
-		if (v->kind != V_DIRTY)
+		if (!needs_slot(v))
 			continue;
 		if (!have && may && runs < EM_BATCH_IOS) {
 			have = em_slots_alloc(em_engine.store, want, &next);
@@ -45,6 +51,8 @@ void em_writeback_assign_slots(struct em_batch *b)
 
 static void *source(struct em_batch *b, const struct em_victim *v)
 {
+	if (v->kind == V_STANDBY)
+		return em_standby_content(v->frame);
 	return v->kind == V_LIFTED ? em_lift_frame(b, (uint32_t)(v - b->v)) : (void *)v->addr;
 }
 
@@ -59,7 +67,7 @@ void em_writeback_build(struct em_batch *b)
 	for (uint32_t i = 0; i < b->n; i++) {
 		struct em_victim *v = &b->v[i];
 
-		if (v->kind != V_DIRTY && v->kind != V_LIFTED)
+		if (!needs_slot(v) && v->kind != V_LIFTED)
 			continue;
 		if (!io || v->slot != io->slot + io->npages) {
 			if (b->nio == max_io) {
@@ -131,19 +139,27 @@ static void write_halves(struct em_batch *b, const struct em_io *io, uint32_t fi
 	}
 }
 
-/* One page that only the kernel can read, through /proc/self/mem. */
-static int write_copied(uintptr_t addr, em_slot_t slot)
+int em_read_forced(uintptr_t addr, void *buf)
 {
-	struct em_thread *t = em_thread_self();
-	struct iovec iov = { .iov_base = t->bounce + EM_PAGE_SIZE, .iov_len = EM_PAGE_SIZE };
 	long fd = em_syscall4(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDONLY | O_CLOEXEC, 0), n;
 
 	if (fd < 0)
 		return (int)fd;
-	n = em_syscall4(SYS_pread64, fd, iov.iov_base, iov.iov_len, addr);
+	n = em_syscall4(SYS_pread64, fd, buf, EM_PAGE_SIZE, addr);
 	em_sys_close((int)fd);
 	if (n != (long)EM_PAGE_SIZE)
 		return n < 0 ? (int)n : -EIO;
+	return 0;
+}
+
+static int write_copied(uintptr_t addr, em_slot_t slot)
+{
+	struct em_thread *t = em_thread_self();
+	struct iovec iov = { .iov_base = t->bounce + EM_PAGE_SIZE, .iov_len = EM_PAGE_SIZE };
+	int ret = em_read_forced(addr, iov.iov_base);
+
+	if (ret)
+		return ret;
 	return em_store_writev(em_engine.store, slot, &iov, 1);
 }
 
@@ -151,8 +167,8 @@ static int write_alone(struct em_batch *b, const struct em_victim *v)
 {
 	struct iovec iov = { .iov_base = source(b, v), .iov_len = EM_PAGE_SIZE };
 
-	return v->kind == V_LIFTED ? em_store_writev(em_engine.store, v->slot, &iov, 1)
-				   : write_copied(v->addr, v->slot);
+	return v->kind == V_DIRTY ? write_copied(v->addr, v->slot)
+				  : em_store_writev(em_engine.store, v->slot, &iov, 1);
 }
 
 /* A gathered write may fail for one page that the kernel cannot read (PROT_NONE): then each goes by
@@ -165,7 +181,7 @@ static int write_one_by_one(struct em_batch *b, struct em_io *io)
 	for (uint32_t i = 0; i < b->n && !ret; i++) {
 		struct em_victim *v = &b->v[i];
 
-		if ((v->kind != V_DIRTY && v->kind != V_LIFTED) || v->slot < io->slot ||
+		if ((!needs_slot(v) && v->kind != V_LIFTED) || v->slot < io->slot ||
 		    v->slot >= io->slot + io->npages)
 			continue;
 		ret = write_alone(b, v);

@@ -153,6 +153,11 @@ static void put_paging(struct json *j)
 	COUNTER("used", prefetched_used);
 	COUNTER("unused", prefetched_unused);
 	close_group(j, '}');
+
+	open_group(j, "standby", '{');
+	COUNTER("kept", standby_kept);
+	COUNTER("used", faults_standby);
+	close_group(j, '}');
 }
 
 static void put_engine(struct json *j)

@@ -17,6 +17,7 @@
 	X(faults_first_touch)	\
 	X(faults_major)		\
 	X(faults_prefetch_hit)	\
+	X(faults_standby)	\
 	X(faults_write_protect)	\
 	X(faults_waited)	\
 	X(faults_spurious)	\
@@ -28,6 +29,7 @@
 	X(prefetched)		\
 	X(prefetched_used)	\
 	X(prefetched_unused)	\
+	X(standby_kept)		\
 	X(bytes_read)		\
 	X(bytes_written)	\
 	X(evictions_inline)	\
