@@ -237,15 +237,21 @@ static int set_min_map(struct em_options *o, const char *value, char *why)
 static int set_standby(struct em_options *o, const char *value, char *why)
 {
 	unsigned long n;
+	bool always;
 	char *end;
 
 	errno = 0;
 	n = strtoul(value, &end, 10);
-	if (*value < '0' || *value > '9' || (*end && strcmp(end, "%")) || errno ||
-	    n > STANDBY_MAX_PERCENT)
-		return em_options_fail(why, REASON_LEN, "not a part of the budget; give 0 (none) to %u%%",
+	if (*end == '%')
+		end++;
+	always = !strcmp(end, ",always");
+	if (*value < '0' || *value > '9' || (*end && !always) || errno || n > STANDBY_MAX_PERCENT)
+		return em_options_fail(why, REASON_LEN,
+				       "not a part of the budget; give 0 (none) to %u%%, and ,always after "
+				       "it to keep pages whether it pays or not",
 				       STANDBY_MAX_PERCENT);
 	o->standby_percent = (unsigned)n;
+	o->standby_always = always;
 	return 0;
 }
 
@@ -318,6 +324,7 @@ static const struct {
 	{"memfd", EM_FEAT_MEMFD},
 	{"tasks", EM_FEAT_TASKS},
 	{"control", EM_FEAT_CONTROL},
+	{"process_vm_readv", EM_FEAT_VM_READ},
 };
 #define NFEATURES (sizeof(features) / sizeof(features[0]))
 
@@ -337,7 +344,8 @@ static int set_mask(struct em_options *o, const char *value, char *why)
 			return em_options_fail(
 				why, REASON_LEN,
 				"feature \"%s\" is not known or cannot be masked; give "
-				"wp, move, process_madvise, uring, memfd, control",
+				"wp, move, process_madvise, process_vm_readv, uring, memfd, "
+				"control",
 				item);
 		mask |= features[i].bit;
 	}
@@ -525,6 +533,15 @@ static int env_put_delivery(const struct em_options *o)
 	return env_put("EXTMEM_DELIVERY", text);
 }
 
+static int env_put_standby(const struct em_options *o)
+{
+	char value[32];
+
+	snprintf(value, sizeof(value), "%u%%%s", o->standby_percent,
+		 o->standby_always ? ",always" : "");
+	return env_put("EXTMEM_STANDBY", value);
+}
+
 int em_options_to_env(const struct em_options *o)
 {
 	int err = env_put_number("EXTMEM_DRAM", o->dram_bytes, true);
@@ -542,7 +559,7 @@ int em_options_to_env(const struct em_options *o)
 	if (!err)
 		err = env_put_number("EXTMEM_MIN_MAP", o->min_map_bytes, true);
 	if (!err)
-		err = env_put_number("EXTMEM_STANDBY", o->standby_percent, true);
+		err = env_put_standby(o);
 	if (!err)
 		err = env_put_number("EXTMEM_SPIN", o->spin_us, true);
 	if (!err)

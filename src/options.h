@@ -27,6 +27,7 @@ enum em_feature {
 	EM_FEAT_CONTROL = 1u << 6,	   /* "control": the control socket; needs close_range, 5.9 */
 	EM_FEAT_TASKS = 1u << 7,	   /* "tasks": threads are counted where /proc is not */
 	EM_FEAT_CAPTURE = 1u << 8,	   /* "capture": pages held by a pipe while they are unmapped */
+	EM_FEAT_VM_READ = 1u << 9,	   /* "process_vm_readv": on self, 3.2 */
 	EM_FEAT_SIGBUS = 1u << 4,	   /* UFFD_FEATURE_SIGBUS, 4.14 (not maskable) */
 };
 
@@ -45,6 +46,7 @@ struct em_options {
 	enum em_syscalls syscalls;   /* --syscalls / EXTMEM_SYSCALLS */
 	uint64_t min_map_bytes;	     /* default 1 MiB */
 	unsigned standby_percent;    /* --standby / EXTMEM_STANDBY: of the budget, for evicted pages */
+	bool standby_always;	     /* ,always: whether it pays or not */
 	unsigned spin_us;	     /* --spin / EXTMEM_SPIN: a thread waits so long awake for a page */
 	char stats_path[4096];	     /* "": none, "-": stderr */
 	long stats_pid;		     /* EXTMEM_STATS_PID: the process that writes stats_path itself;
@@ -68,7 +70,7 @@ int em_size_parse_percent(const char *text, uint64_t whole, uint64_t *bytes);
 uint64_t em_memory_available_bytes(void);
 
 /* Sets one option by its long name ("dram", "swap", "policy", "prefetch", "delivery",
-   "syscalls", "min-map", "spin", "stats", "verbose", "follow-exec", "mask").  In the values of swap, policy and prefetch
+   "syscalls", "min-map", "standby", "spin", "stats", "verbose", "follow-exec", "mask").  In the values of swap, policy and prefetch
    ",," is a comma that belongs to the path.  0, or -EINVAL with one line in err:
    what, where, what to do. */
 int em_options_set(struct em_options *o, const char *name, const char *value, char *err,

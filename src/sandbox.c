@@ -33,6 +33,11 @@ static void try_capture(void)
 	syscall(SYS_readv, -1, NULL, 0);
 }
 
+static void try_vm_read(void)
+{
+	syscall(SYS_process_vm_readv, 0, NULL, 0, NULL, 0, 0);
+}
+
 static void try_uring(void)
 {
 	syscall(SYS_io_uring_setup, 0, NULL);
@@ -66,6 +71,7 @@ static const struct {
 } calls[] = {
 	{try_process_madvise, EM_FEAT_PROCESS_MADVISE},
 	{try_capture, EM_FEAT_CAPTURE},
+	{try_vm_read, EM_FEAT_VM_READ},
 	{try_uring, EM_FEAT_URING},
 	{try_memfd, EM_FEAT_MEMFD},
 	{try_control, EM_FEAT_CONTROL},

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# The torture matrix: delivery x policy x prefetcher x (io_uring, plain), kernels imitated by
-# masking features, root and an ordinary user.  Prints TAP.
+# The torture matrix: delivery x policy x prefetcher x (io_uring, plain), half of it with pages on standby;
+# kernels imitated by masking features, root and an ordinary user.  Prints TAP.
 #
 #   run_torture.sh [BUILD]
 #     SECONDS_PER_CELL  length of each torture run (default 3; with STRESS set 60)
@@ -15,6 +15,7 @@ seconds=${seconds:-3}
 rounds=${STRESS_ROUNDS:-1}
 extmem=$build/extmem
 tests=$build/tests/torture
+standby="--standby 30%,always"
 n=0
 bad=0
 
@@ -98,6 +99,7 @@ matrix() {
 				for mask in "" uring; do
 					opts="--dram 2M --delivery $delivery --policy $policy"
 					opts="$opts --prefetch $prefetch"
+					[ $prefetch = none ] && opts="$opts $standby"
 					torture "$delivery $policy $prefetch${mask:+ plain}"
 				done
 			done
@@ -121,12 +123,16 @@ shapes() {
 	mask=
 	opts="--dram 1M"
 	torture "smallest budget" --bytes 16M
-	opts="--dram 2M"
+	opts="--dram 2M $standby"
 	torture "timer" --timer
 	torture "twelve threads, timer" --threads 12 --timer
 	torture "one thread" --threads 1
 	torture "races only" --ops count,first,seq,rw --threads 6
+	opts="--dram 2M $standby"
+	torture "races only, standby" --ops count,first,seq,rw --threads 6
+	opts="--dram 2M"
 	torture "system calls only" --ops sys,rw,advise
+	opts="--dram 2M $standby"
 	torture "mappings only" --ops map,remap,prot,advise,rw
 	torture "forks only" --ops fork,rw,malloc
 	opts="--dram 8M"
@@ -170,14 +176,14 @@ lossy() {
 		lossy_cell "without ${mask:-nothing}" 400
 	done
 	mask=
-	opts="--dram 1M --prefetch none"
+	opts="--dram 1M --prefetch none $standby"
 	lossy_cell "most reads fail" 800
 	opts="--dram 2M --delivery thread"
 	lossy_cell "handler threads" 400 --sticky
 }
 
 small_cell() { # delivery
-	opts="--dram 1M --delivery $1"
+	opts="--dram 1M --delivery $1 $standby"
 	each "mm_semantics $1 without ${mask:-nothing}" "$tests/mm_semantics"
 	each "syscalls $1 without ${mask:-nothing}" "$tests/syscalls"
 	opts="--dram 2M --delivery $1"

@@ -35,9 +35,9 @@
  *   DIRTY      yes     none   yes     mapped writable (see MAYBE_WP), no copy elsewhere
  *   UPGRADE    yes     any    -       a write fault is lifting the write protection
  *   WRITEBACK  wp      yes    steal   being written to its slot; a write fault may steal it
- *   LIFTING    no      none   -       moved out of the address space, content in a private
- *                                     frame, being written (captured, or without write protection)
- *   DROPPING   any     yes    -       is being unmapped, content is in its slot
+ *   LIFTING    no      any    -       not in the address space, content in a private frame, being
+ *                                     written (from standby, captured, or without write protection)
+ *   DROPPING   any     any    -       is being unmapped, content is in its slot, or goes to standby
  *   SWAPPED    no      yes    yes     only in the store
  *   FAILED     no      any    yes     content lost to an I/O error: access raises SIGBUS
  */

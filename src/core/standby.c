@@ -115,7 +115,7 @@ static void set_most(void)
 {
 	uint32_t part = sb.budget / SAMPLE;
 
-	if (!sb.pays && sb.budget)
+	if (!sb.pays && sb.budget && !em_engine.opt.standby_always)
 		__atomic_store_n(&sb.most, part ? part : 1, __ATOMIC_RELAXED);
 	else
 		__atomic_store_n(&sb.most, sb.budget, __ATOMIC_RELAXED);
@@ -162,7 +162,7 @@ static bool is_off(void)
 	/* Without write protection pages are lifted out; they cannot be copied in peace. */
 	return !__atomic_load_n(&sb.most, __ATOMIC_RELAXED) ||
 	       __atomic_load_n(&sb.refused, __ATOMIC_RELAXED) ||
-	       !(em_uffd.features & EM_FEAT_WP);
+	       (em_engine.opt.feature_mask & EM_FEAT_VM_READ) || !(em_uffd.features & EM_FEAT_WP);
 }
 
 static bool add_segment(void)
@@ -280,7 +280,7 @@ void em_standby_assign(struct em_batch *b)
 		return;
 	em_mutex_lock(&sb.lock);
 	judge();
-	none = !sb.pays && ++sb.turn % SAMPLE;
+	none = !sb.pays && !em_engine.opt.standby_always && ++sb.turn % SAMPLE;
 	for (uint32_t i = 0; i < b->n && !none; i++) {
 		struct em_victim *v = &b->v[i];
 		uint32_t f;

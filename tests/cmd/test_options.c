@@ -191,6 +191,8 @@ static void bad_values_name_option_and_leave_the_old(void **state)
 		{"min-map", "1"},    {"stats", ""},	      {"mask", "sigbus"},
 		{"mask", "wp,"},     {"verbose", "yes"},
 		{"follow-exec", "1"}, {"syscalls", "trap"},
+		{"standby", ""},     {"standby", "51%"},      {"standby", "5%,ever"},
+		{"standby", "-1"},   {"standby", "5%%"},
 		{"spin", ""},	     {"spin", "10us"},	      {"spin", "10001"},
 	};
 	static struct em_options before;
@@ -218,6 +220,7 @@ static void environment_round_trip_keeps_everything(void **state)
 	assert_int_equal(set("delivery", "thread,n=3"), 0);
 	assert_int_equal(set("syscalls", "patch"), 0);
 	assert_int_equal(set("min-map", "64K"), 0);
+	assert_int_equal(set("standby", "7%,always"), 0);
 	assert_int_equal(set("spin", "0"), 0);
 	assert_int_equal(set("stats", "/tmp/s,t.json"), 0);
 	assert_int_equal(set("mask", "uring,process_madvise"), 0);

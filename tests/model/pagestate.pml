@@ -19,7 +19,7 @@
  *
  * Processes are chosen by -D: USERS program threads, KERNELS threads inside a system call
  * that uses the page, RECLAIMS, SERVICE (prefetch), RANGE (munmap, mmap, madvise,
- * mremap); NO_WP: eviction by lifting the page out.
+ * mremap); NO_WP: eviction by lifting the page out; STANDBY: reclaim keeps what it unmaps in frames.
  * Negative controls, each must be found by Spin:
  *   LATE_LIFT      the protection is lifted after the page was set DIRTY, not before
  *   EARLY_HAZARD   reclaim looks at the hazards before it claims the page
@@ -27,6 +27,8 @@
  *   BLIND_DROP     reclaim drops a written page without looking whether it was stolen
  *   NOT_OWN        a captured page is exchanged for a copy when it is written
  *   LEAK           a stolen page's slot is not given back
+ *   UNPROTECTED    a dirty page is copied to standby without being protected
+ *   WRITTEN_BLINDLY  a page on standby that is touched while it is being written comes back at once
  *   EXISTING_IS_WRITABLE  a page found mapped at its first fault is taken to be writable
  */
 #ifndef USERS
@@ -49,6 +51,7 @@
    unless a slot has leaked. */
 #define NSLOTS (2 + USERS + KERNELS + RECLAIMS + RANGE)
 #define NONE 0
+#define KEPT (NSLOTS + 1) /* the word of a STAGED page says: on standby */
 
 mtype = { HOLE, ABSENT, FILLING, STAGED, CLEAN, DIRTY, UPGRADE, WRITEBACK, LIFTING, DROPPING,
 	  SWAPPED, FAILED };
@@ -68,6 +71,8 @@ bool slot_cur[NSLOTS + 1];
 bool slot_used[NSLOTS + 1];
 bool frame_used;
 byte frame_slot;
+bool kept_used, kept_cur; /* the frame on standby */
+byte kept_slot;	   /* NONE: not written */
 byte hazards;	   /* system calls that hold the page */
 bool disturbed;	   /* a range operation came between: the program's own race */
 
@@ -97,7 +102,7 @@ bool disturbed;	   /* a range operation came between: the program's own race */
 inline all_stale()
 {
 	for (k : 1 .. NSLOTS) { slot_cur[k] = false }
-	mem_cur = false; zero_cur = false; frame_cur = false; k = 0
+	mem_cur = false; zero_cur = false; frame_cur = false; kept_cur = false; k = 0
 }
 
 inline slot_alloc(s)
@@ -202,7 +207,8 @@ inline map_staged()
 	TAKE(STAGED, FILLING);
 	if
 	:: !got
-	:: got ->
+	:: got && slot == KEPT -> map_kept()
+	:: got && slot != KEPT ->
 		assert(frame_used);
 		seen_slot = frame_slot;
 		if
@@ -217,6 +223,29 @@ inline map_staged()
 		:: atomic { GO(FILLING, STAGED) } gave_up = true
 		fi
 	fi
+}
+
+inline map_kept()
+{
+	seen_slot = kept_slot;
+	if
+	:: write || seen_slot == NONE ->
+		atomic { map_page(kept_cur, false) }
+		kept_put();
+		atomic { GO(FILLING, DIRTY); FORGET }
+		mine = seen_slot;
+		if :: mine != NONE -> slot_free(mine) :: else fi
+	:: !write && seen_slot != NONE ->
+		atomic { map_page(kept_cur, true) }
+		kept_put();
+		atomic { GO(FILLING, CLEAN); slot = seen_slot }
+	:: atomic { GO(FILLING, STAGED) } gave_up = true
+	fi
+}
+
+inline kept_put()
+{
+	atomic { assert(kept_used); kept_used = false; kept_cur = false; kept_slot = NONE }
 }
 
 inline frame_put()
@@ -359,7 +388,7 @@ end:
 	od
 }
 
-/* ---- reclaim (reclaim.c, protect.c, writeback.c, lift.c) --------------------------------------------------------- */
+/* ---- reclaim (reclaim.c, standby.c, protect.c, writeback.c, lift.c) --------------------------------------------------------- */
 
 inline look_at_hazards()
 {
@@ -374,6 +403,56 @@ inline drop_it(s)
 	:: atomic { GO(DROPPING, CLEAN) } /* the kernel would not (locked behind our back) */
 	fi;
 	s = NONE
+}
+
+/* In DROPPING, and protected: s is its slot, if it has one. */
+inline keep_it(s)
+{
+	atomic { !kept_used -> kept_used = true; kept_slot = s; kept_cur = mem_cur }
+	if
+	:: atomic { unmap_page() }
+		atomic { GO(DROPPING, STAGED); slot = KEPT; s = NONE }
+	:: skip -> /* the kernel would not */
+		kept_put();
+		if
+		:: s == NONE -> atomic { GO(DROPPING, DIRTY); maybe_wp = true }
+		:: else -> atomic { GO(DROPPING, CLEAN); s = NONE }
+		fi
+	fi
+}
+
+inline evict_to_standby()
+{
+	atomic {
+#ifndef UNPROTECTED
+		wp = true;
+#endif
+		got = true
+	}
+	atomic { GO(DIRTY, DROPPING); locked = false; maybe_wp = false }
+	keep_it(mine)
+}
+
+/* Taken before, so that nobody maps it meanwhile. */
+inline write_kept()
+{
+#ifdef WRITTEN_BLINDLY
+	lifted_cur = kept_cur;
+	slot_alloc(mine);
+	slot_cur[mine] = lifted_cur;
+	if
+	:: atomic { kept_used && kept_slot == NONE -> kept_slot = mine; mine = NONE }
+	:: else -> slot_free(mine)
+	fi
+#else
+	slot_alloc(mine);
+	if
+	:: slot_cur[mine] = kept_cur;
+		atomic { kept_slot = mine; mine = NONE }
+	:: slot_free(mine) /* the write failed */
+	fi;
+	atomic { GO(LIFTING, STAGED) }
+#endif
 }
 
 /* Written without error, or not: what becomes of it (claim_written, keep_held). */
@@ -512,6 +591,18 @@ proctype reclaim(bool no_wp)
 	byte mine; bool got, held, failed, lifted_cur;
 end:
 	do
+#ifdef STANDBY
+	:: atomic { state == STAGED && slot == KEPT && !locked && kept_slot != NONE ->
+			GO(STAGED, SWAPPED); slot = kept_slot }
+		kept_put()
+#ifdef WRITTEN_BLINDLY
+	:: atomic { state == STAGED && slot == KEPT && !locked && kept_slot == NONE -> skip }
+#else
+	:: atomic { state == STAGED && slot == KEPT && !locked && kept_slot == NONE ->
+			GO(STAGED, LIFTING) }
+#endif
+		write_kept()
+#endif
 	:: 	atomic { held = false; failed = false; got = false }
 #ifdef EARLY_HAZARD
 		look_at_hazards();
@@ -528,7 +619,15 @@ end:
 			:: !held && state == CLEAN ->
 				atomic { GO(CLEAN, DROPPING); locked = false }
 				mine = slot;
-				drop_it(mine)
+				if
+				:: drop_it(mine)
+#ifdef STANDBY
+				:: !kept_used -> keep_it(mine)
+#endif
+				fi
+#ifdef STANDBY
+			:: !held && state == DIRTY && !no_wp && !kept_used -> evict_to_standby()
+#endif
 			:: !held && state == DIRTY && !no_wp -> evict_by_protection()
 			:: !held && state == DIRTY && !no_wp && !maybe_wp -> evict_by_capture()
 			:: !held && state == DIRTY && no_wp -> evict_by_lifting()
@@ -559,7 +658,7 @@ end:
 			fi
 		fi;
 		seen_slot = NONE
-	:: atomic { state == STAGED && !locked && frame_used -> GO(STAGED, SWAPPED); slot = frame_slot }
+	:: atomic { state == STAGED && !locked && frame_used && slot != KEPT -> GO(STAGED, SWAPPED); slot = frame_slot }
 		frame_put()
 	od
 }
@@ -570,7 +669,10 @@ end:
 inline free_content()
 {
 	if
-	:: state == STAGED -> mine = frame_slot; frame_put(); slot_free(mine)
+	:: state == STAGED && slot == KEPT ->
+		mine = kept_slot; kept_put();
+		if :: mine != NONE -> slot_free(mine) :: else fi
+	:: state == STAGED && slot != KEPT -> mine = frame_slot; frame_put(); slot_free(mine)
 	:: state == SWAPPED || state == CLEAN || state == FAILED ->
 		mine = slot; slot_free(mine)
 	:: else
@@ -618,7 +720,8 @@ inline moved()
 		atomic { GO(CLEAN, DIRTY); FORGET; maybe_wp = true; locked = false }
 		slot_free(mine)
 	:: state == DIRTY -> atomic { maybe_wp = true; locked = false }
-	:: state == STAGED ->
+	:: state == STAGED && slot == KEPT -> locked = false
+	:: state == STAGED && slot != KEPT ->
 		mine = frame_slot; frame_put();
 		atomic { GO(STAGED, SWAPPED); slot = mine; mine = NONE; locked = false }
 	:: else -> locked = false
