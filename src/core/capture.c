@@ -7,7 +7,8 @@
  *            one shared with a forked process, which a write would exchange for another
  *   hold     vmsplice: the pipe refers to the pages themselves, nothing is copied
  *   unmap    one process_madvise for all; until then the program reads and writes them
- *   take     nobody can change them now: the content goes from the pipe into frames, and is written from there
+ *   take     nobody can change them now: the content goes from the pipe into frames of standby, or into others
+ *            and is written from there
  *
  * From the first step to the third the page must stay the same one.  What could exchange it: fork, which waits
  * for us, and KSM, with which none of this is done (em_capture_stop).  The victims are LOCKED until they
@@ -20,6 +21,7 @@
 #include <sys/mman.h>
 
 #include "meta.h"
+#include "standby.h"
 #include "sys.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -34,7 +36,7 @@
 
 /* So many neighbours and more are protected with one call, without a copy; frames for so many batches
    at once, or that part of the budget. */
-enum { RUN_PROTECTED = 16, REFUSALS = 8, AREAS = 10, BUDGET_PART = 16 };
+enum { RUN_PROTECTED = 16, REFUSALS = 8, AREAS = 10, BUDGET_PART = 64, FIRST_PART = 16 };
 
 static struct {
 	struct em_mutex lock; /* of the frames */
@@ -76,7 +78,9 @@ static bool may_make(uint32_t pages)
 {
 	uint64_t limit = (uint64_t)__atomic_load_n(&em_budget.limit, __ATOMIC_RELAXED);
 
-	return cap.made < AREAS && (cap.made + 1) * (uint64_t)pages <= limit / BUDGET_PART;
+	/* One area in any case: it is what a small budget can spare, and enough. */
+	return cap.made < AREAS && (cap.made + 1) * (uint64_t)pages <=
+					   limit / (cap.made ? BUDGET_PART : FIRST_PART);
 }
 
 static bool frames_get(struct em_batch *b)
@@ -132,13 +136,14 @@ static uint32_t build_runs(struct em_batch *b, uint32_t from, uint32_t n)
 	return nrun;
 }
 
-static bool is_candidate(const struct em_victim *v)
+static bool is_candidate(const struct em_victim *v, bool without_frame)
 {
-	return v->kind == V_DIRTY && !(em_word_load(v->wp) & EM_W_MAYBE_WP);
+	return ((v->kind == V_DIRTY && without_frame) || v->kind == V_KEPT) &&
+	       !(em_word_load(v->wp) & EM_W_MAYBE_WP);
 }
 
-/* The victims that lie scattered. */
-static uint32_t choose(struct em_batch *b)
+/* The victims that lie scattered; without_frame: those that do not go to standby, too. */
+static uint32_t choose(struct em_batch *b, bool without_frame)
 {
 	uint32_t n = 0;
 
@@ -148,7 +153,7 @@ static uint32_t choose(struct em_batch *b)
 		if (end - i >= RUN_PROTECTED)
 			continue;
 		for (uint32_t k = i; k < end; k++)
-			if (is_candidate(&b->v[k]))
+			if (is_candidate(&b->v[k], without_frame))
 				b->take[n++] = (uint16_t)k;
 	}
 	return n;
@@ -176,11 +181,19 @@ static uint32_t make_own(struct em_batch *b, uint32_t n)
 	return kept;
 }
 
+/* Where its content goes: to standby, or where it is written from. */
+static void *frame_of(struct em_batch *b, uint32_t i)
+{
+	if (b->v[i].kind == V_KEPT || b->v[i].kind == V_STANDBY)
+		return em_standby_content(b->v[i].frame);
+	return (void *)(b->frames.base + i * EM_PAGE_SIZE);
+}
+
 /* Into the frames of the victims take[from..n). */
 static void take_content(struct em_batch *b, uint32_t from, uint32_t n)
 {
 	for (uint32_t i = from; i < n; i++) {
-		b->iov[i - from].iov_base = (void *)(b->frames.base + b->take[i] * EM_PAGE_SIZE);
+		b->iov[i - from].iov_base = frame_of(b, b->take[i]);
 		b->iov[i - from].iov_len = EM_PAGE_SIZE;
 	}
 	if (em_syscall3(SYS_readv, em_uffd.pipe[0], b->iov, n - from) !=
@@ -189,7 +202,7 @@ static void take_content(struct em_batch *b, uint32_t from, uint32_t n)
 }
 
 /* Unmapped in runs b->iov, b->ok. */
-static void publish(struct em_batch *b, uint32_t from, uint32_t n)
+static void mark_unmapped(struct em_batch *b, uint32_t from, uint32_t n)
 {
 	uint32_t k = 0;
 
@@ -200,14 +213,43 @@ static void publish(struct em_batch *b, uint32_t from, uint32_t n)
 			k++;
 		if (b->ok[k] || !em_sys_madvise((void *)v->addr, EM_PAGE_SIZE, MADV_DONTNEED)) {
 			em_word_release(v->wp, EM_LIFTING, EM_SLOT_NONE, EM_W_MAYBE_WP, 0);
-			v->kind = V_LIFTED;
+			v->kind = v->kind == V_KEPT ? V_STANDBY : V_LIFTED;
 		} else {
 			/* Locked into memory behind our back (mlockall): it stays. */
 			em_word_pin(v->wp, true);
-			em_slots_free(em_engine.store, v->slot);
-			em_victim_let_go(v);
 		}
 	}
+}
+
+/* Their content is in their frames.  That of one that stays is looked at by nobody, but its frame was in use. */
+static void publish(struct em_batch *b, uint32_t from, uint32_t n)
+{
+	em_word_t stamp = (em_word_t)em_evict_stamp() << EM_W_STAMP_SHIFT;
+	uint32_t gone = 0;
+
+	for (uint32_t i = from; i < n; i++) {
+		struct em_victim *v = &b->v[b->take[i]];
+
+		switch (v->kind) {
+		case V_STANDBY:
+			em_standby_publish(v, stamp);
+			em_event(v->addr, EXTMEM_EV_EVICTED, 0);
+			v->kind = V_SKIP;
+			gone++;
+			break;
+		case V_KEPT:
+			em_standby_return(v);
+			em_victim_let_go(v);
+			break;
+		case V_DIRTY:
+			em_slots_free(em_engine.store, v->slot);
+			em_victim_let_go(v);
+			break;
+		}
+	}
+	b->dropped += gone;
+	em_uncharge(gone);
+	__atomic_fetch_add(&em_budget.evict_clock, gone, __ATOMIC_RELAXED);
 }
 
 /* How many of take[from..n) the pipe took: fewer than all if it is full, or at one that the kernel
@@ -234,9 +276,18 @@ static uint32_t hold_and_unmap(struct em_batch *b, uint32_t from, uint32_t n)
 	if (!held)
 		return 0;
 	em_uffd_drop(b->iov, build_runs(b, from, from + held), b->ok);
-	publish(b, from, from + held);
+	mark_unmapped(b, from, from + held);
 	take_content(b, from, from + held);
+	publish(b, from, from + held);
 	return held;
+}
+
+static bool needs_frames(const struct em_batch *b, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (b->v[b->take[i]].kind == V_DIRTY)
+			return true;
+	return false;
 }
 
 void em_capture_victims(struct em_batch *b)
@@ -244,11 +295,15 @@ void em_capture_victims(struct em_batch *b)
 	uint32_t n, at, held = 1;
 
 	b->lifted = 0;
+	b->captures = false;
 	if (!is_on())
 		return;
-	n = choose(b);
-	if (!n || !frames_get(b))
+	n = choose(b, true);
+	if (needs_frames(b, n) && !frames_get(b))
+		n = choose(b, false);
+	if (!n)
 		return;
+	b->captures = true;
 	n = make_own(b, n);
 	em_mutex_lock(&cap.pipe_lock);
 	for (at = 0; at < n && held; at += held)

@@ -439,6 +439,7 @@ struct em_batch {
 	uint32_t nio, io_done;
 	uint32_t dropped;		/* clean ones, gone at the start already */
 	uint32_t lifted;		/* gone by em_lift_settle */
+	bool captures;			/* scattered victims, see capture.c */
 	bool of_standby;		/* pages on standby are being written */
 	bool no_standby;		/* out of memory for good, as the program says */
 	uintptr_t lift_base;		/* where pages are lifted to, 0: not mapped yet */

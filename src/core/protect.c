@@ -63,7 +63,7 @@ static bool lock_gap(struct span *s, uintptr_t addr)
 		s->b->gap[s->ngap++] = wp;
 		/* Where scattered victims are captured, nothing pays for a fault of a page that stays. */
 		if (em_word_state(w) == EM_HOLE ||
-		    (em_word_state(w) == EM_DIRTY && s->b->frames.base) ||
+		    (em_word_state(w) == EM_DIRTY && s->b->captures) ||
 		    (em_word_state(w) == EM_DIRTY && em_hazard_covers(s->hv, a)))
 			break;
 	}

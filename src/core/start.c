@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "start.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +92,7 @@ static void log_patch(void *arg, const char *object, uint64_t vaddr, const char 
 
 static int start_delivery(const struct em_options *o, char *err, size_t err_len)
 {
-	int ret = em_uffd_open(o->delivery, o->feature_mask, em_engine.fd_min);
+	int ret = em_uffd_open(o->delivery, em_engine.opt.feature_mask, em_engine.fd_min);
 
 	if (ret) {
 		snprintf(err, err_len,
@@ -133,6 +135,34 @@ static bool must_count_threads(const struct em_options *o)
 	return !(o->feature_mask & EM_FEAT_TASKS) && access("/proc/self/task", F_OK);
 }
 
+/*
+ * A page that the kernel itself swaps out to a device that checks what it writes (iSCSI with digests, some RAID)
+ * may be exchanged for another when it comes back and is written meanwhile: then capture.c would have the old
+ * one.  Zram is such a device by name, but its writes are over when they return.
+ */
+static bool pages_may_be_exchanged(void)
+{
+	DIR *dir = opendir("/sys/block");
+	struct dirent *d;
+	bool found = !dir;
+
+	while (!found && (d = readdir(dir))) {
+		char path[sizeof("/sys/block//queue/stable_writes") + NAME_MAX], c = '0';
+		FILE *f;
+
+		if (d->d_name[0] == '.' || !strncmp(d->d_name, "zram", 4))
+			continue;
+		snprintf(path, sizeof(path), "/sys/block/%s/queue/stable_writes", d->d_name);
+		f = fopen(path, "re");
+		found = f && fread(&c, 1, 1, f) == 1 && c != '0';
+		if (f)
+			fclose(f);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
 int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 {
 	bool traps, counting = must_count_threads(o), alone = counting && em_tasks_alone();
@@ -146,6 +176,8 @@ int em_engine_start(const struct em_options *o, char *err, size_t err_len)
 	}
 	em_clock_start();
 	em_engine.opt = *o;
+	if (pages_may_be_exchanged())
+		em_engine.opt.feature_mask |= EM_FEAT_CAPTURE;
 	em_engine.min_map = o->min_map_bytes;
 	em_engine.pid = getpid();
 	em_engine.fd_min = choose_fd_min();
