@@ -135,7 +135,9 @@ static void set_budget(struct em_thread *t, int64_t pages)
 
 	em_engine.opt.dram_bytes = (uint64_t)pages * EM_PAGE_SIZE; /* for children from now on */
 	em_stage_set_budget((uint64_t)pages);
+	em_enter(t, false); /* a fork must not find its lock taken */
 	em_standby_set_budget((uint64_t)pages);
+	em_leave(t, false);
 	while (moving && em_budget.limit > pages && !em_control_stopping()) {
 		int64_t used = em_budget_used();
 		int64_t next = (used < em_budget.limit ? used : em_budget.limit) - STEP_PAGES;
