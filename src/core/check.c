@@ -7,7 +7,7 @@
  *   sum of a region's words and lazies = region->pages; sum of regions = em_regions_pages
  *   resident words = em_budget.resident;  PINNED words = em_budget.pinned
  *   a word is stable and unowned; it has a slot just where its state says so
- *   no slot belongs to two words
+ *   no slot belongs to two words; each page on standby has a frame of its own, and each frame is on a list
  */
 #include "core.h"
 
@@ -22,6 +22,7 @@ struct check {
 	const char *bad;
 	int64_t resident, pinned;
 	uint64_t pages;
+	uint32_t standby;
 	uint8_t *slot_seen; /* one bit a slot; NULL in the first round, which finds the largest */
 	uint64_t slots;
 };
@@ -50,6 +51,16 @@ static void check_slot(struct check *c, em_slot_t slot)
 	c->slot_seen[slot / 8] |= (uint8_t)(1u << slot % 8);
 }
 
+static void check_staged(struct check *c, uint32_t frame)
+{
+	em_slot_t slot = em_frame_slot(frame);
+
+	if (em_frame_is_standby(frame))
+		c->standby++;
+	if (!em_frame_is_standby(frame) || slot != EM_SLOT_NONE)
+		check_slot(c, slot);
+}
+
 static void check_word(struct check *c, em_word_t w)
 {
 	enum em_state st = em_word_state(w);
@@ -64,7 +75,7 @@ static void check_word(struct check *c, em_word_t w)
 	if (has_slot(st))
 		check_slot(c, em_word_slot(w));
 	else if (st == EM_STAGED)
-		check_slot(c, em_frame_slot(em_word_slot(w)));
+		check_staged(c, em_word_slot(w));
 	else if ((st == EM_DIRTY || st == EM_ABSENT) && em_word_slot(w) != EM_SLOT_NONE)
 		complain(c, "a slot that belongs to no content");
 }
@@ -116,6 +127,7 @@ static void walk(struct check *c)
 
 	c->resident = c->pinned = 0;
 	c->pages = 0;
+	c->standby = 0;
 	em_space_walk(0, 1ul << EM_ADDR_BITS, &v);
 }
 
@@ -134,6 +146,8 @@ static const char *find_fault(void)
 	check_regions(&c);
 	if (c.resident + em_standby_pages() != em_budget.resident)
 		complain(&c, "resident pages miscounted");
+	if (!em_standby_is_valid(c.standby))
+		complain(&c, "frames of standby that do not belong to their pages");
 	if (c.pinned != em_budget.pinned)
 		complain(&c, "pinned pages miscounted");
 	return c.bad;

@@ -33,6 +33,7 @@ static struct {
 	char *bump, *bump_end;
 	struct free_run *runs; /* large pieces given back, still in the arena */
 	char *arena, *arena_end;
+	size_t arena_bytes;
 	uint64_t bytes;
 } meta;
 
@@ -69,6 +70,7 @@ int em_meta_reserve(void)
 	em_sys_madvise((void *)p, bytes, MADV_NOHUGEPAGE);
 	meta.arena = (char *)p;
 	meta.arena_end = meta.arena + bytes;
+	meta.arena_bytes = bytes;
 	return 0;
 }
 
@@ -183,6 +185,16 @@ void *em_meta_alloc_addresses(size_t bytes)
 	if (p)
 		__atomic_fetch_sub(&meta.bytes, round_page(bytes), __ATOMIC_RELAXED);
 	return p;
+}
+
+bool em_meta_has_spare(size_t bytes)
+{
+	bool spare;
+
+	em_mutex_lock(&meta.lock);
+	spare = (size_t)(meta.arena_end - meta.arena) > meta.arena_bytes / 2 + bytes;
+	em_mutex_unlock(&meta.lock);
+	return spare;
 }
 
 void em_meta_free(void *p, size_t bytes)

@@ -97,6 +97,7 @@ void em_plain_child(struct em_range_op *op)
 		em_panic("extmem: fork: no memory for the child\n");
 	em_space_walk(0, end, &v);
 	em_range_finish(op, 0, end, EM_RANGE_UNMAP);
+	em_standby_shrink(UINT32_MAX);
 	em_engine.lock_future = true;
 	if (!em_engine.plain)
 		em_say("extmem: fork: the child gets no userfaultfd (a seccomp filter of the program's?): all "

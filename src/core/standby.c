@@ -169,7 +169,7 @@ static bool add_segment(void)
 {
 	uint32_t s = sb.nseg;
 
-	if (s == SEGS_MAX)
+	if (s == SEGS_MAX || !em_meta_has_spare(SEG_FRAMES * EM_PAGE_SIZE))
 		return false;
 	sb.entry[s] = em_meta_alloc(SEG_FRAMES * sizeof(struct entry));
 	sb.frame[s] = sb.entry[s] ? em_meta_alloc_addresses(SEG_FRAMES * EM_PAGE_SIZE) : NULL;
@@ -244,19 +244,18 @@ static void dry_up(uint32_t f)
 
 uint32_t em_standby_shrink(uint32_t n)
 {
-	uint32_t k;
+	uint32_t k, f = 0;
 
-	em_mutex_lock(&sb.lock);
-	for (k = 0; k < n; k++) {
-		uint32_t f = pop(LIST_FREE);
-
+	/* Faulting threads come between: each page may cost a shootdown. */
+	for (k = 0; k < n && f != NONE; k += f != NONE) {
+		em_mutex_lock(&sb.lock);
+		f = pop(LIST_FREE);
 		if (f == NONE)
 			f = take_oldest();
-		if (f == NONE)
-			break;
-		dry_up(f);
+		if (f != NONE)
+			dry_up(f);
+		em_mutex_unlock(&sb.lock);
 	}
-	em_mutex_unlock(&sb.lock);
 	return k;
 }
 
@@ -386,9 +385,10 @@ bool em_standby_low(void)
 	uint32_t ready = __atomic_load_n(&sb.list[LIST_CLEAN].n, __ATOMIC_RELAXED) +
 			 __atomic_load_n(&sb.list[LIST_FREE].n, __ATOMIC_RELAXED);
 	uint32_t wet = em_standby_pages(), most = __atomic_load_n(&sb.most, __ATOMIC_RELAXED);
+	uint32_t reserve = most < RESERVE_PART ? 1 : most / RESERVE_PART;
 
 	return __atomic_load_n(&sb.list[LIST_DIRTY].n, __ATOMIC_RELAXED) &&
-	       (wet > most || (wet >= most - most / RESERVE_PART && ready < most / RESERVE_PART));
+	       (wet > most || (wet + reserve >= most && ready < reserve));
 }
 
 /* Addresses of the oldest pages that have not been written. */
@@ -474,8 +474,10 @@ void em_standby_clean_finish(struct em_batch *b)
 void em_standby_flush(void)
 {
 	struct em_batch *b = em_batch_get();
+	/* Not what comes meanwhile: a fork waits for us. */
+	int64_t left = __atomic_load_n(&sb.list[LIST_DIRTY].n, __ATOMIC_RELAXED);
 
-	while (b && em_standby_clean_start(b)) {
+	for (; b && left > 0 && em_standby_clean_start(b); left -= b->n) {
 		em_writeback_now(b);
 		em_standby_clean_finish(b);
 	}
@@ -483,3 +485,28 @@ void em_standby_flush(void)
 		em_batch_put(b);
 	em_standby_shrink(UINT32_MAX);
 }
+
+#ifdef EM_DEBUG
+static bool holds_its_pages(enum list_name name)
+{
+	uint32_t n = 0, at;
+
+	for (at = sb.list[name].first; at; at = entry_of(at - 1)->next, n++) {
+		em_word_t w;
+
+		if (!free_page(at - 1, &w) || entry_of(at - 1)->list != name ||
+		    (entry_of(at - 1)->slot == EM_SLOT_NONE) != (name == LIST_DIRTY))
+			return false;
+	}
+	return n == sb.list[name].n;
+}
+
+bool em_standby_is_valid(uint32_t npages)
+{
+	uint32_t held = sb.list[LIST_DIRTY].n + sb.list[LIST_CLEAN].n;
+
+	return holds_its_pages(LIST_DIRTY) && holds_its_pages(LIST_CLEAN) && held == npages &&
+	       held + sb.list[LIST_FREE].n == sb.wet &&
+	       sb.wet + sb.list[LIST_DRY].n == sb.nseg * SEG_FRAMES;
+}
+#endif

@@ -20,7 +20,7 @@ static inline bool em_frame_is_standby(uint32_t frame)
 	return frame >= EM_STANDBY_FRAME;
 }
 
-/* Most frames, as a part of the budget; at any time. [any] */
+/* Most frames, as a part of the budget; at any time. [engine, or alone] */
 void em_standby_set_budget(uint64_t budget_pages);
 /* Frames with memory; they are charged to the budget. [any] */
 uint32_t em_standby_pages(void);
@@ -62,5 +62,7 @@ uint32_t em_standby_shrink(uint32_t n);
 void em_standby_flush(void);
 /* Service: gives back what a smaller budget does not allow. */
 void em_standby_settle(void);
+/* Checks at a quiet point: npages words are on standby. */
+bool em_standby_is_valid(uint32_t npages);
 
 #endif
