@@ -30,6 +30,7 @@ NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-
           '--bounding-set=-all'] if ROOT else []
 USERFAULTFD_SYSCTL = '/proc/sys/vm/unprivileged_userfaultfd'
 CGROUPS = '/sys/fs/cgroup/memory'
+STANDBY = ('--standby', '50%,always')
 CHURN = '''
 import hashlib, os, threading
 blocks = [bytearray([i & 255]) * 65536 for i in range(256)]
@@ -426,6 +427,8 @@ def number(name):
 def test_own_filter_refuses_what_the_engine_can_do_without():
     for name in ('process_madvise', 'fallocate', 'io_uring_enter'):
         right(NOBODY, f'tsync={number(name)}')
+    for word in ('filter', 'tsync'):
+        right(NOBODY, f'{word}={number("process_vm_readv")}', options=STANDBY)
 
 
 def test_own_filter_refuses_what_a_fault_needs():
@@ -449,9 +452,9 @@ def test_own_filter_refuses_what_fork_needs():
 
 def test_children_without_userfaultfd_do_without():
     no_uffd = f'filter={number("userfaultfd")}'
-    for delivery in ('upcall', 'thread'):
+    for options in (('--delivery', 'upcall'), ('--delivery', 'thread'), STANDBY):
         for word in ('', 'dontfork', 'protected'):
-            p = run(NOBODY, no_uffd, word, options=('--delivery', delivery))
+            p = run(NOBODY, no_uffd, word, options=options)
             said = [line for line in p.stderr.splitlines() if line[0] != '{']
             assert (p.returncode, p.stdout) == (0, 'right\n'), p
             assert said and all('the child gets no userfaultfd' in line for line in said), p
@@ -464,6 +467,30 @@ def test_children_without_userfaultfd_that_cannot_read_end():
     p = run(NOBODY, *filters, 'protected')
     assert p.returncode == 1 and p.stdout == '', p
     assert 'cannot read its memory back' in p.stderr and 'ended by signal 6' in p.stderr, p
+
+
+MANY = '''
+import mmap
+def anonymous(n):
+    return mmap.mmap(-1, n, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+large = anonymous(200 << 20)
+for turn in 1, 2:
+    for at in range(0, len(large), 4096):
+        large[at] += 1
+small = [anonymous(2 << 20) for i in range(180)]
+for i, m in enumerate(small):
+    for at in range(0, len(m), 65536):
+        m[at] = 1 + i % 100
+print(sum(large[at] for at in range(0, len(large), 4096)) + sum(m[0] for m in small))
+'''
+
+
+def test_limited_addresses_suffice_with_standby():
+    """The frames, of which the budget allows more than the engine's range of addresses has, leave room for tables."""
+    p = call(['prlimit', f'--as={800 * MIB}', X, 'run', '--dram', '120M', '--swap', SWAP, *STANDBY, '--', PYTHON,
+              '-c', MANY])
+    right_sum = 2 * 51200 + sum(1 + i % 100 for i in range(180))
+    assert (p.returncode, p.stdout) == (0, f'{right_sum}\n'), p
 
 
 def test_own_filter_kills():
