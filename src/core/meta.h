@@ -17,11 +17,11 @@ int em_meta_reserve(void);
    only ever recycled for metadata (a stale pointer reads garbage, it never faults). */
 void *em_meta_alloc(size_t bytes);
 /* bytes: as asked for. */
-/* More than half of the range would be left for what cannot be done without. */
-bool em_meta_has_spare(size_t bytes);
 void em_meta_free(void *p, size_t bytes);
 /* Addresses of more than 16 KiB for mappings of the caller's, never given back and not counted as memory. */
 void *em_meta_alloc_addresses(size_t bytes);
+/* More than half of the range would be left for what cannot be done without. */
+bool em_meta_has_spare(size_t bytes);
 /* Around fork: no other thread is inside the allocator. */
 void em_meta_lock(void);
 void em_meta_unlock(void);

@@ -159,9 +159,11 @@ uint32_t em_standby_pages(void)
 
 static bool is_off(void)
 {
-	/* Without write protection pages are lifted out; they cannot be copied in peace. */
+	/* Without write protection pages are lifted out; they cannot be copied in peace.  With handler threads
+	   a page that was discarded unseen would wait for one of them while it is copied, and that for us. */
 	return !__atomic_load_n(&sb.most, __ATOMIC_RELAXED) ||
 	       __atomic_load_n(&sb.refused, __ATOMIC_RELAXED) ||
+	       em_engine.opt.delivery == EM_DELIVERY_THREAD ||
 	       (em_engine.opt.feature_mask & EM_FEAT_VM_READ) || !(em_uffd.features & EM_FEAT_WP);
 }
 
