@@ -4,14 +4,14 @@
 # kernels imitated by masking features, root and an ordinary user.  Prints TAP.
 #
 #   run_torture.sh [BUILD]
-#     SECONDS_PER_CELL  length of each torture run (default 3; with STRESS set 60)
+#     SECONDS_PER_CELL  length of each torture run (default 2; with STRESS set 60)
 #     STRESS            repeat the matrix until a cell fails or STRESS_ROUNDS are over (1)
 #     CELLS             only cells whose name matches this regular expression
 #     SEED              instead of a new one for each cell
 build=${1:-${BUILD:-build}}
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 seconds=${SECONDS_PER_CELL:-${STRESS_SECONDS:-${STRESS:+60}}}
-seconds=${seconds:-3}
+seconds=${seconds:-2}
 rounds=${STRESS_ROUNDS:-1}
 extmem=$build/extmem
 tests=$build/tests/torture

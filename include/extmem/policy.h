@@ -51,11 +51,12 @@ typedef uint64_t extmem_page_t;
 enum extmem_event_kind {
 	EXTMEM_EV_FIRST_TOUCH = 1, /* became resident with zeros; info: 1 if by a write */
 	EXTMEM_EV_SWAP_IN = 2,     /* became resident from the store; info: refault distance,
-				      in pages evicted since it went out, saturating (see below) */
+				      in pages evicted since it went out, saturating (see below);
+				      0: it was on standby and had not left memory yet, it is in use */
 	EXTMEM_EV_PREFETCH_USED = 3, /* a prefetched page was touched, now resident; info as SWAP_IN */
 	EXTMEM_EV_WRITE = 4,       /* a resident clean page became dirty: a reference */
 	EXTMEM_EV_REFERENCE = 5,   /* accessed bit seen set, or an advice said so */
-	EXTMEM_EV_EVICTED = 6,     /* left memory, content is in the store */
+	EXTMEM_EV_EVICTED = 6,     /* is not mapped any more; content is in the store or on standby */
 	EXTMEM_EV_EVICT_FAILED = 7,/* was offered as victim but stays resident (held by a
 				      system call, written again, I/O error): not queued
 				      anywhere unless the policy queues it again */

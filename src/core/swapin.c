@@ -305,7 +305,7 @@ static enum em_fault_result map_standby(struct em_site *s, em_word_t w)
 
 enum em_fault_result em_swapin_staged(struct em_site *s, em_word_t w)
 {
-	struct em_chunk *c = em_stage_chunk(em_word_slot(w));
+	struct em_chunk *c;
 	struct extmem_range range[EM_PREFETCH_RANGES];
 	/* Who has been writing page after page gets everything writable; one write gets one page. */
 	bool writable = !wp_available() || s->t->rmw;
@@ -315,6 +315,7 @@ enum em_fault_result em_swapin_staged(struct em_site *s, em_word_t w)
 
 	if (em_frame_is_standby(em_word_slot(w)))
 		return map_standby(s, w);
+	c = em_stage_chunk(em_word_slot(w));
 	if (!em_word_take(s->wp, &w, EM_FILLING))
 		return EM_FAULT_DONE;
 	if (s->t->rmw)

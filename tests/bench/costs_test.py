@@ -44,7 +44,8 @@ class Counts:
 
 # What the fault path and reclaim are made of; the rest is start-up and end.
 PAGING = ("ioctl", "rt_sigreturn", "preadv", "pread64", "pwritev", "pwrite64", "futex", "madvise",
-          "process_madvise", "mremap", "sched_yield", "io_uring_enter", "rt_sigprocmask")
+          "process_madvise", "mremap", "sched_yield", "io_uring_enter", "rt_sigprocmask",
+          "process_vm_readv", "vmsplice", "readv", "gettid")
 
 
 def per(count, base):
@@ -65,6 +66,9 @@ def measures(c):
             per(c.stats["io"]["bytes_written"] / 4096, c.stats["pages"]["out"]),
         "pages prefetched in vain, of those prefetched":
             per(c.stats["prefetch"]["unused"], max(1, c.stats["prefetch"]["pages"])),
+        "kept on standby, of those evicted": per(c.stats["standby"]["kept"], c.evicted),
+        "read, of those that come back":
+            per(c.stats["faults"]["major"], c.stats["faults"]["major"] + c.stats["standby"]["used"]),
         "metadata, in pages": c.stats["metadata_bytes"] / 4096,
     }
 
@@ -106,6 +110,7 @@ def cases(build):
     yield ("sequential read", touch(build, "seq-read", 100000), 32 * MIB,
            {"calls a page brought in": 0.6, "faults a page brought in": 0.15,
             "shootdowns an evicted page": 0.03,
+            "kept on standby, of those evicted": 0.2,
             "pages prefetched in vain, of those prefetched": 0.4})
     yield ("sequential write", touch(build, "seq-write", 100000), 32 * MIB,
            {"calls a page brought in": 1, "faults a page brought in": 0.3,
@@ -113,6 +118,10 @@ def cases(build):
             "bytes written a dirty page, in pages": 1.05})
 
 
+    # Pages in use that are evicted all the same come back by a copy.
+    yield ("hot set", touch(build, "hot", 300000, "--writes", "20"), 32 * MIB,
+           {"calls a fault": 3.6, "shootdowns an evicted page": 0.1,
+            "read, of those that come back": 0.95})
     yield ("reserved, hardly touched", ["/usr/bin/python3", "-c", RESERVE], 64 * MIB,
            {"metadata, in pages": 512})
 
