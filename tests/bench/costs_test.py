@@ -104,7 +104,7 @@ def cases(build):
     yield ("random read", touch(build, "rand-read", 20000), 32 * MIB,
            {"calls a fault": 3.4, "shootdowns an evicted page": 0.03})
     yield ("random write", touch(build, "rand-write", 20000), 32 * MIB,
-           {"calls a fault": 3.6, "shootdowns an evicted page": 0.3,
+           {"calls a fault": 3.6, "shootdowns an evicted page": 0.05,
             "bytes written a dirty page, in pages": 1.05})
     # Pages come in runs.
     yield ("sequential read", touch(build, "seq-read", 100000), 32 * MIB,

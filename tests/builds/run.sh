@@ -61,7 +61,7 @@ tell $? "the sanitizer of the island traps, it calls nothing"
 
 for delivery in upcall thread; do
 	seed=${SEED:-$((RANDOM * 32768 + RANDOM))}
-	timeout -s KILL 100 "$build-debug/extmem" run --dram 2M --delivery $delivery -- \
+	timeout -s KILL 100 "$build-debug/extmem" run --dram 2M --standby "30%,always" --delivery $delivery -- \
 		"$build-debug/tests/torture/torture" --seed $seed --seconds "${DEBUG_SECONDS:-5}" \
 		>"$log" 2>&1
 	status=$?
