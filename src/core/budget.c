@@ -3,7 +3,7 @@
  * The budget: how many pages may be resident, and the reserve that background reclaim keeps
  * free below it.
  */
-#include "core.h"
+#include "reclaim.h"
 
 #include <fcntl.h>
 

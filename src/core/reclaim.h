@@ -1,12 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of reclaim share: reclaim.c leads a batch through its steps, protect.c and writeback.c
- * are two of them, lift.c stands in for protect.c.  [engine]
+ * A batch of victims, and what the files of reclaim share: reclaim.c leads a batch through its steps; capture.c,
+ * protect.c, standby.c and writeback.c are some of them, lift.c stands in for protect.c.  [engine]
  */
 #ifndef EM_CORE_RECLAIM_H
 #define EM_CORE_RECLAIM_H
 
 #include "core.h"
+
+#define EM_BATCH_PAGES 256u
+#define EM_BATCH_IOS 32u
+struct em_batch {
+	struct em_batch *next;
+	uint32_t n;			/* victims */
+	uint32_t nio, io_done;
+	uint32_t dropped;		/* clean ones, gone at the start already */
+	uint32_t lifted;		/* gone by em_lift_settle */
+	bool captures;			/* scattered victims, see capture.c */
+	bool of_standby;		/* pages on standby are being written */
+	bool no_standby;		/* out of memory for good, as the program says */
+	uintptr_t lift_base;		/* where pages are lifted to, 0: not mapped yet */
+	struct em_frames {		/* or captured, see capture.c */
+		uintptr_t base;		/* 0: none */
+		uint32_t pages;
+	} frames;
+	struct em_victim {
+		uintptr_t addr;
+		em_word_t *wp;
+		em_slot_t slot;		/* of dirty victims: assigned */
+		int err;		/* of their write */
+		uint8_t kind;		/* see reclaim.h */
+		uint32_t frame;		/* see standby.h */
+	} v[EM_BATCH_PAGES];
+	struct iovec *iov;		/* EM_BATCH_PAGES, dirty victims in slot order */
+	struct iovec *copy_from, *copy_to; /* as many, into standby: */
+	struct em_victim *copied[EM_BATCH_PAGES];
+	struct em_io io[EM_BATCH_IOS];
+	/* Scratch: the signal stack is too small for it. */
+	extmem_page_t page[EM_BATCH_PAGES];
+	em_word_t *gap[EM_BATCH_PAGES];	/* locked pages between victims */
+	uint16_t take[EM_BATCH_PAGES];	/* victims that are captured, see capture.h */
+	bool ok[EM_BATCH_PAGES];
+	struct em_hazard_view hv, hv_again;
+};
+struct em_batch *em_batch_get(void);
+void em_batch_put(struct em_batch *b);
+
+/* The service's asynchronous halves. */
+bool em_batch_start(struct em_batch *b, uint32_t want);	     /* false: nothing to evict */
+uint32_t em_batch_finish(struct em_batch *b);
 
 /* What is still to be done with a victim. */
 enum victim_kind {
