@@ -36,8 +36,12 @@ static int write_forced(uintptr_t addr, const char *from)
 static int write_copy(uintptr_t addr, char *from)
 {
 	struct iovec local = { from, EM_PAGE_SIZE }, remote = { (void *)addr, EM_PAGE_SIZE };
-	long n = em_syscall6(SYS_process_vm_writev, em_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
+	long n;
 
+	/* A filter that kills for one of the pair does so for the other. */
+	if (em_engine.opt.feature_mask & EM_FEAT_VM_READ)
+		return -EFAULT;
+	n = em_syscall6(SYS_process_vm_writev, em_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
 	return n == (long)EM_PAGE_SIZE ? 0 : -EFAULT;
 }
 
