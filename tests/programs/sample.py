@@ -79,12 +79,15 @@ def resume(pid, native):
 
 
 def sample(processes, native, min_map):
+    """Returns whether each could be looked at: one that waits for its disk cannot be stopped."""
+    whole = True
     for pid in children.below(os.getpid()):
         managed = other = 0
         try:
             # The file is written mapping by mapping; pages that go out of one and come into the next
             # meanwhile would be counted twice.
             if not native and not stopped(pid):
+                whole = False
                 continue
             for m in mappings(pid):
                 if is_managed(m, native, min_map):
@@ -99,6 +102,7 @@ def sample(processes, native, min_map):
         p.managed = max(p.managed, managed)
         p.other = max(p.other, other)
         p.total = max(p.total, managed + other)
+    return whole
 
 
 def run(command, native, stdin=None, stdout=None, stderr=None, env=None, timeout=600, min_map=1 << 20):
@@ -114,11 +118,12 @@ def run(command, native, stdin=None, stdout=None, stderr=None, env=None, timeout
     try:
         while status is None and time.monotonic() - begin <= timeout:
             now = time.monotonic()
-            sample(processes, native, min_map)
+            whole = sample(processes, native, min_map)
             children.reap(but=(child.pid,))
             took = time.monotonic() - now
             try:
-                status = child.wait(timeout=max(0.005 if now - begin < 1 else 0.05, 5 * took))
+                status = child.wait(timeout=max(0.005 if now - begin < 1 else 0.05,
+                                                5 * took if whole else took))
             except subprocess.TimeoutExpired:
                 pass
         return status, time.monotonic() - begin, processes
