@@ -36,7 +36,7 @@
 extern "C" {
 #endif
 
-#define EXTMEM_POLICY_ABI 1u
+#define EXTMEM_POLICY_ABI 2u
 #define EXTMEM_PAGE_SIZE 4096u
 #define EXTMEM_PAGE_SHIFT 12
 
@@ -52,7 +52,8 @@ enum extmem_event_kind {
 	EXTMEM_EV_FIRST_TOUCH = 1, /* became resident with zeros; info: 1 if by a write */
 	EXTMEM_EV_SWAP_IN = 2,     /* became resident from the store; info: refault distance,
 				      in pages evicted since it went out, saturating (see below);
-				      0: it was on standby and had not left memory yet, it is in use */
+				      0: it was on standby and had not left memory yet, it is in use;
+				      | EXTMEM_NEIGHBOUR: it came along with one that was touched */
 	EXTMEM_EV_PREFETCH_USED = 3, /* a prefetched page was touched, now resident; info as SWAP_IN */
 	EXTMEM_EV_WRITE = 4,       /* a resident clean page became dirty: a reference */
 	EXTMEM_EV_REFERENCE = 5,   /* accessed bit seen set, or an advice said so */
@@ -64,6 +65,8 @@ enum extmem_event_kind {
 				      info: the tag it had, which is cleared by now */
 	EXTMEM_EV_COLD = 9         /* the program said it will not need it soon (MADV_COLD) */
 };
+
+#define EXTMEM_NEIGHBOUR 0x80000000u
 
 struct extmem_event {
 	extmem_page_t page;
@@ -105,6 +108,7 @@ struct extmem_policy_host {
  * engine checks every victim.  A victim it named is out of its hands until an
  * event says otherwise.
  */
+#define EXTMEM_VICTIM_FAR (1ull << 63)
 struct extmem_policy_ops {
 	size_t size;		/* sizeof(struct extmem_policy_ops) */
 	uint32_t abi;		/* EXTMEM_POLICY_ABI */
@@ -122,7 +126,8 @@ struct extmem_policy_ops {
 	void (*events)(void *state, const struct extmem_event *ev, size_t n);
 
 	/* Mandatory. Up to `want` victims into out[], returns how many.  Zero means: I
-	   know no page.  Neighbouring pages in one call are cheaper to evict. */
+	   know no page.  Neighbouring pages in one call are cheaper to evict.  One that
+	   is not expected back soon, page | EXTMEM_VICTIM_FAR, is not put on standby. */
 	size_t (*evict)(void *state, size_t want, extmem_page_t *out);
 
 	/* Optional, about ten times a second while the program faults. */

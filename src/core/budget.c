@@ -14,7 +14,7 @@ struct em_budget em_budget;
 
 enum { OVERRUN_TURNS = 200, HOPELESS_TURNS = 2, META_FREE_BYTES = 2 << 20,
        ROOM_PAGES = 128, ASK_NS = 20000000, REST_BYTES = 32 << 20,
-       EVICT_AT_ONCE = 4, EVICT_WAIT_US = 10000 };
+       EVICT_AT_ONCE = 4, BATCH_LEAST = 96, EVICT_WAIT_US = 10000 };
 
 static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
 {
@@ -29,17 +29,22 @@ static uint64_t stamp_unit(void)
 	return u ? u : 1;
 }
 
-/* At any time.  The marks need not agree with the limit for a moment: they only say when to begin.  The clock
-   goes on in the new units, so distances stay what they were in budgets. */
+/*
+ * At any time.  The marks need not agree with the limit for a moment: they only say when to begin.  The clock
+ * goes on in the new units, so distances stay what they were in budgets.
+ *
+ * What is kept free, and a batch on its way out, is memory that the program does not have: at most a hundredth.
+ */
 void em_budget_set(uint64_t bytes)
 {
-	int64_t pages = (int64_t)(bytes >> EM_PAGE_SHIFT), low = clamp(pages / 128, 8, 1024);
+	int64_t pages = (int64_t)(bytes >> EM_PAGE_SHIFT), low = clamp(pages / 256, 8, 512);
+	int64_t batch = clamp(pages / 512, clamp(pages / 32, 8, BATCH_LEAST), EM_BATCH_PAGES);
 	uint64_t ticks = __atomic_load_n(&em_budget.evict_clock, __ATOMIC_RELAXED) / stamp_unit();
 
 	__atomic_store_n(&em_budget.low, low, __ATOMIC_RELAXED);
-	__atomic_store_n(&em_budget.high, 2 * low, __ATOMIC_RELAXED);
-	__atomic_store_n(&em_budget.batch, (uint32_t)clamp(pages / 32, 8, EM_BATCH_PAGES),
+	__atomic_store_n(&em_budget.high, low + clamp(pages / 512, 8, EM_BATCH_PAGES),
 			 __ATOMIC_RELAXED);
+	__atomic_store_n(&em_budget.batch, (uint32_t)batch, __ATOMIC_RELAXED);
 	__atomic_store_n(&em_budget.limit, pages, __ATOMIC_RELEASE);
 	__atomic_store_n(&em_budget.evict_clock, ticks * stamp_unit(), __ATOMIC_RELAXED);
 }
@@ -235,5 +240,5 @@ uint32_t em_evict_distance(em_word_t w)
 	uint32_t then = (uint32_t)((w & EM_W_STAMP) >> EM_W_STAMP_SHIFT);
 	uint64_t d = ((em_evict_stamp() - then) & 0xfff) * stamp_unit();
 
-	return d > 0xffffffffu ? 0xffffffffu : (uint32_t)d;
+	return d >= EXTMEM_NEIGHBOUR ? EXTMEM_NEIGHBOUR - 1 : (uint32_t)d;
 }

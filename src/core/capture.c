@@ -42,6 +42,7 @@ static struct {
 	struct em_mutex lock; /* of the frames */
 	struct em_mutex pipe_lock;
 	uint32_t made, nfree;
+	uint32_t idle; /* the fewest free since the last tick */
 	struct em_frames free[AREAS];
 } cap;
 
@@ -98,6 +99,8 @@ static bool frames_get(struct em_batch *b)
 		b->frames.pages = pages;
 		cap.made += b->frames.base != 0;
 	}
+	if (cap.nfree < cap.idle)
+		cap.idle = cap.nfree;
 	em_mutex_unlock(&cap.lock);
 	return b->frames.base != 0;
 }
@@ -113,6 +116,15 @@ void em_capture_done(struct em_batch *b)
 		areas_free_one();
 	em_mutex_unlock(&cap.lock);
 	b->frames.base = 0;
+}
+
+void em_capture_tick(void)
+{
+	em_mutex_lock(&cap.lock);
+	if (cap.idle && cap.nfree)
+		areas_free_one();
+	cap.idle = cap.nfree;
+	em_mutex_unlock(&cap.lock);
 }
 
 /* ---- the steps ----------------------------------------------------------------------------- */
@@ -225,12 +237,15 @@ static void mark_unmapped(struct em_batch *b, uint32_t from, uint32_t n)
 static void publish(struct em_batch *b, uint32_t from, uint32_t n)
 {
 	em_word_t stamp = (em_word_t)em_evict_stamp() << EM_W_STAMP_SHIFT;
-	uint32_t gone = 0;
+	uint32_t gone = 0, lifted = 0;
 
 	for (uint32_t i = from; i < n; i++) {
 		struct em_victim *v = &b->v[b->take[i]];
 
 		switch (v->kind) {
+		case V_LIFTED: /* its frame is charged as such */
+			lifted++;
+			break;
 		case V_STANDBY:
 			em_standby_publish(v, stamp);
 			em_event(v->addr, EXTMEM_EV_EVICTED, 0);
@@ -248,7 +263,8 @@ static void publish(struct em_batch *b, uint32_t from, uint32_t n)
 		}
 	}
 	b->dropped += gone;
-	em_uncharge(gone);
+	b->captured += lifted;
+	em_uncharge(gone + lifted);
 	__atomic_fetch_add(&em_budget.evict_clock, gone, __ATOMIC_RELAXED);
 }
 
@@ -294,7 +310,7 @@ void em_capture_victims(struct em_batch *b)
 {
 	uint32_t n, at, held = 1;
 
-	b->lifted = 0;
+	b->lifted = b->captured = 0;
 	b->captures = false;
 	if (!is_on())
 		return;

@@ -16,5 +16,7 @@ void em_capture_victims(struct em_batch *b);
 void em_capture_stop(void);
 /* The frames are not needed any more. */
 void em_capture_done(struct em_batch *b);
+/* Service, ten times a second: frames that nobody needs. */
+void em_capture_tick(void);
 
 #endif

@@ -512,7 +512,7 @@ struct em_chunk {
 	uint32_t n;
 	uint32_t left;			/* frames not given back yet; 0: free */
 	uint32_t nio, io_left;
-	uint64_t age;
+	uint64_t age, tick, evicted;	/* when it was started: in chunks, ticks, evictions */
 	em_slot_t slot[EM_CHUNK_FRAMES];
 	em_word_t *word[EM_CHUNK_FRAMES]; /* words of one block */
 	struct iovec iov[EM_CHUNK_IOS];
@@ -528,6 +528,8 @@ void em_stage_flush(void);
 uint32_t em_stage_pages(void);
 /* Service: gives memory back as far as the two ask for it. */
 void em_stage_settle(void);
+/* Service, ten times a second: memory that nobody needs. */
+void em_stage_tick(void);
 /* Frame index <-> chunk. */
 struct em_chunk *em_stage_chunk(uint32_t frame);
 static inline uint32_t em_stage_pos(uint32_t frame)

@@ -85,6 +85,8 @@ void em_lift_settle(struct em_batch *b, struct em_victim *v, int err)
 	if (em_uffd_copy(v->addr, em_lift_frame(b, (uint32_t)(v - b->v)), 1, false, &done))
 		em_panic("extmem: a page that could not be written could not be put back either\n");
 	em_slots_free(em_engine.store, v->slot);
+	if (em_uffd.features & EM_FEAT_WP)
+		__atomic_fetch_add(&em_budget.resident, 1, __ATOMIC_RELAXED);
 	em_word_release(v->wp, EM_DIRTY, EM_SLOT_NONE, 0, 0);
 	em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
 }
@@ -94,12 +96,12 @@ uint32_t em_lift_finish(struct em_batch *b)
 	uint32_t n = b->lifted;
 
 	b->lifted = 0;
-	em_uncharge(n);
 	__atomic_fetch_add(&em_budget.evict_clock, n, __ATOMIC_RELAXED);
 	if (em_uffd.features & EM_FEAT_WP) {
 		em_capture_done(b);
 		return n;
 	}
+	em_uncharge(n);
 	/* One fresh mapping in place of what was moved here. */
 	if (b->lift_base)
 		em_sys_mmap((void *)b->lift_base, LIFT_BYTES, PROT_READ | PROT_WRITE,

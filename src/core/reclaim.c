@@ -25,6 +25,8 @@
 #include "standby.h"
 #include "sys.h"
 
+enum { STALE_TRIES = 32 };
+
 /* ---- batch objects ----------------------------------------------------------------- */
 
 static struct em_mutex pool_lock;
@@ -48,7 +50,7 @@ struct em_batch *em_batch_get(void)
 		b->copy_from = b->iov + EM_BATCH_PAGES;
 		b->copy_to = b->copy_from + EM_BATCH_PAGES;
 	}
-	b->n = b->nio = b->io_done = 0;
+	b->n = b->nio = b->io_done = b->captured = 0;
 	return b;
 }
 
@@ -62,7 +64,8 @@ void em_batch_put(struct em_batch *b)
 
 /* ---- victims -------------------------------------------------------------------------- */
 
-/* Shell sort by address: no recursion, no libc, at most EM_BATCH_PAGES elements, mostly sorted. */
+/* Shell sort by address: no recursion, no libc, at most EM_BATCH_PAGES elements, mostly sorted.  Page numbers
+   may have EXTMEM_VICTIM_FAR on them. */
 void em_reclaim_sort(extmem_page_t *p, size_t n)
 {
 	for (size_t gap = n / 2; gap; gap /= 2)
@@ -70,7 +73,7 @@ void em_reclaim_sort(extmem_page_t *p, size_t n)
 			extmem_page_t x = p[i];
 			size_t j = i;
 
-			for (; j >= gap && p[j - gap] > x; j -= gap)
+			for (; j >= gap && p[j - gap] << 1 > x << 1; j -= gap)
 				p[j] = p[j - gap];
 			p[j] = x;
 		}
@@ -131,6 +134,7 @@ static void claim(struct em_batch *b, const extmem_page_t *page, size_t n)
 		}
 		b->v[b->n].addr = addr;
 		b->v[b->n].wp = wp;
+		b->v[b->n].far = page[i] & EXTMEM_VICTIM_FAR;
 		b->v[b->n].slot = em_word_slot(w);
 		b->v[b->n++].kind = st == EM_CLEAN ? V_CLEAN : V_DIRTY;
 	}
@@ -262,6 +266,33 @@ static uint32_t drop_clean(struct em_batch *b)
 
 /* ---- the batch ------------------------------------------------------------------------------ */
 
+/* What no address can be is left out: sorting goes by all bits of a page number. */
+static size_t leave_out_impossible(extmem_page_t *page, size_t n)
+{
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (!((page[i] & ~EXTMEM_VICTIM_FAR) >> (EM_ADDR_BITS - EM_PAGE_SHIFT)))
+			page[k++] = page[i];
+	return k;
+}
+
+/* Those that the policy names.  It may name pages by the thousand that have left already: it need not know. */
+static size_t claim_victims(struct em_batch *b, uint32_t want)
+{
+	size_t n, kept;
+
+	for (int tries = 0; tries < STALE_TRIES; tries++) {
+		n = em_host_victims(want, b->page);
+		kept = leave_out_impossible(b->page, n);
+		em_reclaim_sort(b->page, kept);
+		claim(b, b->page, kept);
+		if (!n || b->n)
+			break;
+	}
+	return n;
+}
+
 /* ngiven: so many victims are in b->page already; 0: the policy names up to `want`. */
 static size_t pick(struct em_batch *b, uint32_t want, size_t ngiven)
 {
@@ -270,10 +301,12 @@ static size_t pick(struct em_batch *b, uint32_t want, size_t ngiven)
 
 	if (want > EM_BATCH_PAGES)
 		want = EM_BATCH_PAGES;
-	if (!ngiven)
-		n = em_host_victims(want, page);
-	em_reclaim_sort(page, n);
-	claim(b, page, n);
+	if (ngiven) {
+		em_reclaim_sort(page, n);
+		claim(b, page, n);
+	} else {
+		n = claim_victims(b, want);
+	}
 	respect_hazards(b, &b->hv);
 	em_standby_assign(b);
 	b->dropped = drop_clean(b);
@@ -416,7 +449,7 @@ static void collect_block(void *arg, uintptr_t start, uintptr_t end, struct em_b
 
 		if (em_word_state(w) != EM_CLEAN && em_word_state(w) != EM_DIRTY)
 			continue;
-		c->b->page[c->n++] = a >> EM_PAGE_SHIFT;
+		c->b->page[c->n++] = a >> EM_PAGE_SHIFT | EXTMEM_VICTIM_FAR;
 		if (c->n == EM_BATCH_PAGES)
 			collect_flush(c);
 	}
@@ -430,11 +463,9 @@ void em_reclaim_range(struct em_thread *t, uintptr_t start, uintptr_t end)
 	(void)t;
 	if (!c.b)
 		return;
-	c.b->no_standby = true;
 	em_space_walk(start, end, &v);
 	if (c.n)
 		collect_flush(&c);
-	c.b->no_standby = false;
 	em_batch_put(c.b);
 	em_stat_add(evictions_inline, c.gone);
 }

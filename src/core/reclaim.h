@@ -15,10 +15,10 @@ struct em_batch {
 	uint32_t n;			/* victims */
 	uint32_t nio, io_done;
 	uint32_t dropped;		/* clean ones, gone at the start already */
+	uint32_t captured;		/* their content is in frames and not in the store yet */
 	uint32_t lifted;		/* gone by em_lift_settle */
 	bool captures;			/* scattered victims, see capture.c */
 	bool of_standby;		/* pages on standby are being written */
-	bool no_standby;		/* out of memory for good, as the program says */
 	uintptr_t lift_base;		/* where pages are lifted to, 0: not mapped yet */
 	struct em_frames {		/* or captured, see capture.c */
 		uintptr_t base;		/* 0: none */
@@ -29,7 +29,8 @@ struct em_batch {
 		em_word_t *wp;
 		em_slot_t slot;		/* of dirty victims: assigned */
 		int err;		/* of their write */
-		uint8_t kind;		/* see reclaim.h */
+		uint8_t kind;		/* enum victim_kind */
+		bool far;		/* not expected back soon: not for standby */
 		uint32_t frame;		/* see standby.h */
 	} v[EM_BATCH_PAGES];
 	struct iovec *iov;		/* EM_BATCH_PAGES, dirty victims in slot order */
@@ -49,6 +50,11 @@ void em_batch_put(struct em_batch *b);
 /* The service's asynchronous halves. */
 bool em_batch_start(struct em_batch *b, uint32_t want);	     /* false: nothing to evict */
 uint32_t em_batch_finish(struct em_batch *b);
+/* Victims that are charged until it is finished. */
+static inline uint32_t em_batch_leaving(const struct em_batch *b)
+{
+	return b->n - b->dropped - b->captured;
+}
 
 /* What is still to be done with a victim. */
 enum victim_kind {

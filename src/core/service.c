@@ -12,6 +12,7 @@
  */
 #include "core.h"
 
+#include "capture.h"
 #include "meta.h"
 #include "standby.h"
 #include "sys.h"
@@ -123,9 +124,10 @@ static bool start_prefetch(void)
 
 static uint32_t finish_batch(struct em_batch *b)
 {
-	uint32_t n = b->n, gone = em_batch_finish(b);
+	uint32_t gone;
 
-	sv.leaving -= n;
+	sv.leaving -= em_batch_leaving(b);
+	gone = em_batch_finish(b);
 	em_stat_add(evictions_background, gone);
 	sv.free[sv.nfree++] = b;
 	return gone;
@@ -144,7 +146,7 @@ static bool start_reclaim(void)
 			sv.free[sv.nfree++] = b;
 			break;
 		}
-		sv.leaving += b->n;
+		sv.leaving += em_batch_leaving(b);
 		if (!b->nio) {
 			/* Nothing could be had: all victims are locked or held.  Whoever has them may be
 			   waiting for what is in flight here, so no second attempt before that. */
@@ -228,6 +230,10 @@ static void tick(void)
 		return;
 	sv.last_tick = now;
 	em_host_tick(now);
+	if (!em_gate_closed()) {
+		em_stage_tick();
+		em_capture_tick();
+	}
 }
 
 /* ---- life ------------------------------------------------------------------------------ */
@@ -288,7 +294,7 @@ static void service_main(void *arg)
 		tick();
 		if (!closing) {
 			em_stage_settle();
-			em_standby_settle();
+			busy |= em_standby_settle();
 			busy |= start_prefetch();
 			busy |= start_cleaning();
 			busy |= start_reclaim();

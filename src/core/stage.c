@@ -8,7 +8,8 @@
  * that map the pages.  When none is free the oldest chunk's untouched pages go back to
  * SWAPPED: their content is in the store still.
  *
- * The memory of the chunks that were ever used stays charged to the budget.
+ * The memory of the chunks is charged to the budget.  Chunks that were not needed for a while give theirs back:
+ * what a program that reads at random needs is every page for its own.
  */
 #include "core.h"
 
@@ -16,7 +17,13 @@
 #include "standby.h"
 #include "sys.h"
 
-enum { CHUNKS_MAX = 64, READ_OVER = 4 };
+enum {
+	CHUNKS_MAX = 64,
+	READ_OVER = 4,
+	/* Nobody comes for a page that waits since so many ticks and since that part of the budget was evicted. */
+	STALE_TICKS = 10,
+	STALE_PART = 8,
+};
 
 static struct {
 	struct em_chunk chunk[CHUNKS_MAX];
@@ -24,7 +31,8 @@ static struct {
 	uint32_t want; /* by the budget, which may have changed */
 	uint32_t flush; /* everything back to the store, once */
 	uint32_t used; /* chunks with memory */
-	uint64_t clock;
+	uint32_t busy; /* the most in use at a time since the last tick */
+	uint64_t clock, tick;
 } stage;
 
 int em_stage_init(uint32_t budget_pages)
@@ -136,10 +144,22 @@ static struct em_chunk *oldest_chunk(void)
 	return old;
 }
 
+static uint32_t chunks_in_use(void)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < stage.used; i++)
+		n += __atomic_load_n(&stage.chunk[i].left, __ATOMIC_RELAXED) != 0;
+	return n;
+}
+
 static struct em_chunk *take_chunk(void)
 {
 	struct em_chunk *c = free_chunk();
+	uint32_t busy = chunks_in_use() + 1;
 
+	if (busy > stage.busy)
+		stage.busy = busy;
 	if (!c)
 		c = new_chunk();
 	if (c)
@@ -153,7 +173,23 @@ static struct em_chunk *take_chunk(void)
 	return __atomic_load_n(&c->left, __ATOMIC_ACQUIRE) ? NULL : c;
 }
 
-/* The last chunk first; one whose pages are being read or mapped at this moment ends it until the next turn. */
+/* The last chunk's memory; its pages are dropped or, if that is not wanted, hold it.  False: it is in use. */
+static bool drop_last_chunk(bool with_pages)
+{
+	struct em_chunk *c = &stage.chunk[stage.used - 1];
+
+	if (c->io_left)
+		return false;
+	if (with_pages)
+		reclaim_chunk(c);
+	if (__atomic_load_n(&c->left, __ATOMIC_ACQUIRE))
+		return false;
+	em_meta_free(c->frame, EM_CHUNK_FRAMES * EM_PAGE_SIZE);
+	__atomic_store_n(&stage.used, stage.used - 1, __ATOMIC_RELAXED);
+	return true;
+}
+
+/* One whose pages are being read or mapped at this moment ends it until the next turn. */
 void em_stage_settle(void)
 {
 	bool flush = __atomic_load_n(&stage.flush, __ATOMIC_ACQUIRE);
@@ -161,19 +197,36 @@ void em_stage_settle(void)
 
 	stage.n = __atomic_load_n(&stage.want, __ATOMIC_ACQUIRE);
 	most = flush ? 0 : stage.n;
-	while (stage.used > most) {
-		struct em_chunk *c = &stage.chunk[stage.used - 1];
-
-		if (c->io_left)
+	while (stage.used > most)
+		if (!drop_last_chunk(true))
 			return;
-		reclaim_chunk(c);
-		if (__atomic_load_n(&c->left, __ATOMIC_ACQUIRE))
-			return;
-		em_meta_free(c->frame, EM_CHUNK_FRAMES * EM_PAGE_SIZE);
-		__atomic_store_n(&stage.used, stage.used - 1, __ATOMIC_RELAXED);
-	}
 	if (flush)
 		__atomic_store_n(&stage.flush, 0, __ATOMIC_RELEASE);
+}
+
+static bool is_stale(const struct em_chunk *c)
+{
+	uint64_t evicted = __atomic_load_n(&em_budget.evict_clock, __ATOMIC_RELAXED) - c->evicted;
+
+	return !c->io_left && __atomic_load_n(&c->left, __ATOMIC_RELAXED) &&
+	       stage.tick - c->tick >= STALE_TICKS &&
+	       evicted >= (uint64_t)__atomic_load_n(&em_budget.limit, __ATOMIC_RELAXED) / STALE_PART;
+}
+
+/* Half of what nobody needed since the last time goes. */
+void em_stage_tick(void)
+{
+	uint32_t spare, least;
+
+	stage.tick++;
+	for (uint32_t i = 0; i < stage.used; i++)
+		if (is_stale(&stage.chunk[i]))
+			reclaim_chunk(&stage.chunk[i]);
+	spare = stage.used > stage.busy ? stage.used - stage.busy : 0;
+	least = stage.used - (spare + 1) / 2;
+	while (stage.used > least && drop_last_chunk(false))
+		;
+	stage.busy = chunks_in_use();
 }
 
 static struct em_io *new_read(struct em_chunk *c, uint32_t pos, em_slot_t slot)
@@ -286,6 +339,8 @@ uint32_t em_stage_start(extmem_page_t first, uint32_t n, struct em_chunk **chunk
 	c->nio = c->n = 0;
 	c->base = first << EM_PAGE_SHIFT;
 	c->age = ++stage.clock;
+	c->tick = stage.tick;
+	c->evicted = __atomic_load_n(&em_budget.evict_clock, __ATOMIC_RELAXED);
 	k = fill(c, 0, first, n);
 	if (!c->nio)
 		return passed + 1;

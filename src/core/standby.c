@@ -20,13 +20,17 @@
 #include "meta.h"
 #include "sys.h"
 
-enum { SEG_SHIFT = 10, SEG_FRAMES = 1 << SEG_SHIFT, SEGS_MAX = 1 << 14, TRIES = 8 };
+enum { SETTLE = 128, SEG_SHIFT = 10, SEG_FRAMES = 1 << SEG_SHIFT, SEGS_MAX = 1 << 14, TRIES = 8 };
 
 enum {
 	RESERVE_PART = 4, /* of the frames are written ahead */
 	SAMPLE = 8,	  /* one batch in so many is kept, in as small a part of the frames, to see whether it pays */
 	PAYS = 6,	  /* it does when one page in so many comes back from there, */
 	PAYS_NO_MORE = 8,
+	/* So many of a hundred come back: nearly all that is evicted is in use, and would rather stay where it is
+	   than be copied twice; fewer: there is something to be found out again. */
+	CROWDED = 40,
+	ROOMY = 25,
 	WINDOW_MIN = 64,
 };
 
@@ -51,6 +55,7 @@ static struct {
 	uint32_t nseg;
 	uint32_t budget; /* frames that may have memory when standby pays, */
 	uint32_t most;	 /* and now */
+	uint32_t part;	  /* the budget is divided by that while standby pays: 1 to SAMPLE */
 	bool pays, young; /* young: the frames have not been round once since that changed */
 	uint32_t turn, kept, used; /* batches; pages, since the last verdict */
 	uint32_t wet;  /* frames that have */
@@ -115,7 +120,9 @@ static void set_most(void)
 {
 	uint32_t part = sb.budget / SAMPLE;
 
-	if (!sb.pays && sb.budget && !em_engine.opt.standby_always)
+	if (sb.pays)
+		part = sb.budget / (sb.part ? sb.part : 1);
+	if (sb.budget && !em_engine.opt.standby_always)
 		__atomic_store_n(&sb.most, part ? part : 1, __ATOMIC_RELAXED);
 	else
 		__atomic_store_n(&sb.most, sb.budget, __ATOMIC_RELAXED);
@@ -127,10 +134,24 @@ static void set_most(void)
 static void judge(void)
 {
 	bool pays = sb.used >= sb.kept / (sb.pays ? PAYS_NO_MORE : PAYS);
+	uint32_t percent;
 
 	if (sb.kept < sb.most || sb.kept < WINDOW_MIN)
 		return;
+	percent = (uint32_t)(sb.used * 100ull / sb.kept);
 	sb.kept = sb.used = 0;
+	if (sb.pays && !sb.young && percent >= CROWDED && sb.part < SAMPLE) {
+		sb.part = sb.part ? 2 * sb.part : 2;
+		sb.young = true;
+		set_most();
+		return;
+	}
+	if (sb.pays && !sb.young && percent <= ROOMY && sb.part > 1) {
+		sb.part /= 2;
+		sb.young = true;
+		set_most();
+		return;
+	}
 	if (!sb.young && pays != sb.pays) {
 		sb.pays = pays;
 		sb.young = true;
@@ -261,19 +282,19 @@ uint32_t em_standby_shrink(uint32_t n)
 	return k;
 }
 
-void em_standby_settle(void)
+bool em_standby_settle(void)
 {
 	uint32_t wet = em_standby_pages(), most = __atomic_load_n(&sb.most, __ATOMIC_RELAXED);
+	uint32_t n = wet > most ? wet - most : 0;
 
-	if (wet > most)
-		em_standby_shrink(wet - most);
+	return n && em_standby_shrink(n < SETTLE ? n : SETTLE) == SETTLE;
 }
 
 /* ---- reclaim ----------------------------------------------------------------------------- */
 
 void em_standby_assign(struct em_batch *b)
 {
-	bool none = b->no_standby || is_off();
+	bool none = is_off();
 
 	for (uint32_t i = 0; i < b->n; i++)
 		b->v[i].frame = EM_SLOT_NONE;
@@ -286,7 +307,7 @@ void em_standby_assign(struct em_batch *b)
 		struct em_victim *v = &b->v[i];
 		uint32_t f;
 
-		if (v->kind == V_SKIP)
+		if (v->kind == V_SKIP || v->far)
 			continue;
 		f = take_frame();
 		none = f == NONE;

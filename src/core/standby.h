@@ -60,8 +60,8 @@ void em_standby_let_go(struct em_victim *v, em_slot_t slot);
 uint32_t em_standby_shrink(uint32_t n);
 /* Everything to the store. [engine, in a thread of the engine's] */
 void em_standby_flush(void);
-/* Service: gives back what a smaller budget does not allow. */
-void em_standby_settle(void);
+/* Service: gives back what a smaller budget or standby does not allow, some at a time; is there more? */
+bool em_standby_settle(void);
 /* Checks at a quiet point: npages words are on standby. */
 bool em_standby_is_valid(uint32_t npages);
 

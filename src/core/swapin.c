@@ -63,7 +63,7 @@ static void claim_before(struct load *l, uint64_t max)
 /*
  * What comes in by the same read, as far as the slots lie side by side: in a stream the pages that follow, which
  * the prefetcher has named and which are taken off its range; or the neighbours, when it named a range around the
- * page.  A page that is written stays the first, since that one is mapped writable.
+ * page.
  */
 static void claim_named(struct load *l, struct extmem_range *range)
 {
@@ -78,7 +78,7 @@ static void claim_named(struct load *l, struct extmem_range *range)
 		l->around = !l->s.alone;
 		if (l->around)
 			claim_behind(l, range->npages - (uint32_t)(page - range->first) - 1);
-		if (l->around && !l->s.write)
+		if (l->around)
 			claim_before(l, page - range->first);
 		range->npages = 0;
 	}
@@ -89,8 +89,10 @@ static void claim_named(struct load *l, struct extmem_range *range)
 static void publish_read(struct load *l, uint32_t i, bool clean)
 {
 	em_word_t *wp = l->s.wp + i;
-	uint32_t distance = l->around && i != l->mine ? UINT32_MAX
-						      : em_evict_distance(em_word_load(wp));
+	uint32_t distance = em_evict_distance(em_word_load(wp));
+
+	if (l->around && i != l->mine)
+		distance |= EXTMEM_NEIGHBOUR;
 
 	em_word_release(wp, clean ? EM_CLEAN : EM_DIRTY, clean ? l->slot + i : EM_SLOT_NONE, 0, 0);
 	if (!clean)
@@ -98,25 +100,38 @@ static void publish_read(struct load *l, uint32_t i, bool clean)
 	em_event(l->s.addr + i * EM_PAGE_SIZE, EXTMEM_EV_SWAP_IN, distance);
 }
 
-/* Maps the pages from the bounce buffer: the first nw writable, the others clean. */
-static uint32_t map_read(struct load *l, uint32_t nw, int *err)
+/* Maps pages [from, end) from the bounce buffer; how many.  What an error leaves out is in the store still. */
+static uint32_t map_part(struct load *l, uint32_t from, uint32_t end, bool clean, int *err)
 {
-	const char *from = l->s.t->bounce;
-	uintptr_t addr = l->s.addr, off = nw * EM_PAGE_SIZE;
-	uint32_t done = 0, done2 = 0;
+	uint32_t done = 0;
 
-	*err = nw ? em_uffd_copy(addr, from, nw, false, &done) : 0;
-	if (!*err && l->n > nw)
-		*err = em_uffd_copy(addr + off, from + off, l->n - nw, true, &done2);
+	if (from < end && !*err)
+		*err = em_uffd_copy(l->s.addr + from * EM_PAGE_SIZE,
+				    l->s.t->bounce + from * EM_PAGE_SIZE, end - from, clean, &done);
 	if (*err == -EEXIST)
 		em_panic("extmem: a page that is in the store is mapped as well\n");
-	for (uint32_t i = 0; i < l->n; i++) {
-		if (i < nw ? i < done : i < nw + done2)
-			publish_read(l, i, i >= nw);
+	for (uint32_t i = from; i < end; i++) {
+		if (i < from + done)
+			publish_read(l, i, clean);
 		else
 			em_word_release(l->s.wp + i, EM_SWAPPED, l->slot + i, 0, 0);
 	}
-	return done + done2;
+	return done;
+}
+
+/* The page that is written is mapped writable, its neighbours clean. */
+static uint32_t map_read(struct load *l, bool write, int *err)
+{
+	uint32_t have;
+
+	*err = 0;
+	if (!wp_available())
+		return map_part(l, 0, l->n, false, err);
+	if (!write)
+		return map_part(l, 0, l->n, true, err);
+	have = map_part(l, l->mine, l->mine + 1, false, err);
+	have += map_part(l, 0, l->mine, true, err);
+	return have + map_part(l, l->mine + 1, l->n, true, err);
 }
 
 /* Pages claimed could not be read together: only the one that is missed decides. */
@@ -164,7 +179,7 @@ enum em_fault_result em_swapin_demand(struct em_site *s, em_word_t w)
 		return EM_FAULT_FAILED;
 	}
 	em_stat_add(bytes_read, l.n * EM_PAGE_SIZE);
-	have = map_read(&l, wp_available() ? s->write : l.n, &ret);
+	have = map_read(&l, s->write, &ret);
 	em_uncharge(l.n - have);
 	if (!have && l.n > 1) {
 		/* A neighbour whose mapping went away unseen says nothing of this page. */
