@@ -21,6 +21,10 @@
  * of them in time.  Here the first comers stay and hit in every round, and the slow
  * exchange lets another working set take over.
  *
+ * A page that was out for longer than that leaves before all others: it passes through a short
+ * list of its own and is not kept on standby, so a scan of what was long gone takes next to no
+ * memory from the others.  What the program says it will not need is in that list as well.
+ *
  * A reference that is seen (a write to a clean page, an accessed bit) counts once the page
  * is no longer young: one soon after the fault belongs to the same use (2Q's correlated
  * reference), else a scan that reads and then writes would look hot.
@@ -35,13 +39,20 @@
 #include "cluster.h"
 #include "registry.h"
 
-enum { INACTIVE = 1, ACTIVE = 2, COLD = 3 };
+enum { INACTIVE = 1, ACTIVE = 2, LAST = 3 };
 
 #define TAG_REF 0x04u
+#define TAG_ADVISED 0x08u /* in LAST because the program will not need it soon */
 
-/* One in so many enters a full active list, see is_active(). */
+/* One in so many enters a full active list, see list_for(). */
 #define ADMIT_NEAR 4
 #define ADMIT_FAR 64
+
+/* The size of LAST: a part of the budget, but what some streams have mapped and not come to yet must have its
+   place, except where the budget is so small that it would be most of it. */
+#define LAST_PART 256
+#define LAST_LEAST 512
+#define LAST_MOST 10
 
 struct twoq {
 	struct em_queues qs;
@@ -49,6 +60,8 @@ struct twoq {
 	uint64_t total; /* pages in both lists when memory is full, see note_total() */
 	uint32_t dice;
 	bool cluster;
+	uint64_t advised; /* pages in LAST with that tag, or more: they may have left unseen */
+	bool scanning;	  /* pages came to LAST since victims were asked for */
 };
 
 static int twoq_init(const struct extmem_policy_host *host, const char *args, void **state,
@@ -103,16 +116,57 @@ static bool one_in(struct twoq *q, uint32_t n)
 	return (q->dice >> 16) % n == 0;
 }
 
-/* Does a page that comes back after `distance` evictions belong into the active list? */
-static bool is_active(struct twoq *q, uint64_t distance)
+/* Where a page that comes back belongs. */
+static unsigned list_for(struct twoq *q, uint32_t info)
 {
-	if (distance <= q->qs.list[INACTIVE].live / 2)
-		return true;
+	uint64_t distance = info & ~EXTMEM_NEIGHBOUR;
+
 	if (distance > q->qs.host->budget_pages() * q->out_percent / 100)
-		return false;
+		return LAST;
+	if (info & EXTMEM_NEIGHBOUR)
+		return INACTIVE;
+	if (distance <= q->qs.list[INACTIVE].live / 2)
+		return ACTIVE;
 	if (q->qs.list[ACTIVE].live < active_limit(q))
-		return true;
-	return one_in(q, distance <= q->qs.list[ACTIVE].live ? ADMIT_NEAR : ADMIT_FAR);
+		return ACTIVE;
+	return one_in(q, distance <= q->qs.list[ACTIVE].live ? ADMIT_NEAR : ADMIT_FAR) ? ACTIVE
+										       : INACTIVE;
+}
+
+/* So many pages that nobody is expected to need again stay for the use they came for.  When no more come,
+   those that are there have had theirs. */
+static uint64_t last_limit(struct twoq *q, size_t want)
+{
+	uint64_t budget = q->qs.host->budget_pages(), n = budget / LAST_PART;
+	uint64_t live = q->qs.list[LAST].live, step = want / 8 + 1;
+
+	if (n < LAST_LEAST)
+		n = LAST_LEAST < budget / LAST_MOST ? LAST_LEAST : budget / LAST_MOST;
+	if (!q->scanning && live < n + step)
+		n = live > step ? live - step : 0;
+	q->scanning = false;
+	return n;
+}
+
+/* What the program has given up goes before what is beyond the limit of the list. */
+static bool next_last(struct twoq *q, uint64_t limit, extmem_page_t *page)
+{
+	uint64_t left = q->qs.list[LAST].live;
+	uint8_t user;
+
+	for (; left && (q->advised || q->qs.list[LAST].live > limit); left--) {
+		bool over = q->qs.list[LAST].live > limit;
+
+		if (!em_queue_pop(&q->qs, LAST, page, &user))
+			break;
+		if (user & TAG_ADVISED)
+			q->advised -= q->advised != 0;
+		/* else it is for those behind it */
+		if ((user & TAG_ADVISED) || over || em_queue_push(&q->qs, LAST, *page, 0))
+			return true;
+	}
+	q->advised = 0;
+	return false;
 }
 
 static void referenced(struct twoq *q, extmem_page_t page)
@@ -125,13 +179,15 @@ static void referenced(struct twoq *q, extmem_page_t page)
 
 static void twoq_event(struct twoq *q, const struct extmem_event *ev)
 {
+	unsigned list;
 	uint8_t tag;
 
 	switch (ev->kind) {
 	case EXTMEM_EV_SWAP_IN:
 	case EXTMEM_EV_PREFETCH_USED:
-		em_queue_push(&q->qs, is_active(q, ev->info) ? ACTIVE : INACTIVE,
-			      ev->page, 0);
+		list = list_for(q, ev->info);
+		q->scanning |= list == LAST;
+		em_queue_push(&q->qs, list, ev->page, 0);
 		break;
 	case EXTMEM_EV_FIRST_TOUCH:
 	case EXTMEM_EV_EVICT_FAILED:
@@ -146,8 +202,8 @@ static void twoq_event(struct twoq *q, const struct extmem_event *ev)
 		break;
 	case EXTMEM_EV_COLD:
 		tag = q->qs.host->tag_get(ev->page) & EM_TAG_LIST;
-		if (tag && tag != COLD)
-			em_queue_push(&q->qs, COLD, ev->page, 0);
+		if (tag && !em_queue_push(&q->qs, LAST, ev->page, TAG_ADVISED))
+			q->advised++;
 		break;
 	default:
 		break; /* EVICTED: see em_queue_gone() */
@@ -183,27 +239,34 @@ static bool next_victim(struct twoq *q, extmem_page_t *page)
 	while (em_queue_pop(&q->qs, INACTIVE, page, &user))
 		if (!(user & TAG_REF) || em_queue_push(&q->qs, ACTIVE, *page, 0))
 			return true;
-	return em_queue_pop(&q->qs, ACTIVE, page, &user);
+	return em_queue_pop(&q->qs, LAST, page, &user) || em_queue_pop(&q->qs, ACTIVE, page, &user);
+}
+
+/* This victim and what leaves with it, from `list`. */
+static size_t take(struct twoq *q, unsigned list, extmem_page_t page, size_t want,
+		   extmem_page_t *out)
+{
+	if (q->cluster)
+		return em_cluster_take(&q->qs, list, page, want, out);
+	*out = page;
+	return 1;
 }
 
 static size_t twoq_evict(void *state, size_t want, extmem_page_t *out)
 {
 	struct twoq *q = state;
+	uint64_t limit = last_limit(q, want);
 	extmem_page_t page;
-	uint8_t user;
 	size_t n = 0;
 
-	/* the advice came for a range: these are neighbours already */
-	while (n < want && em_queue_pop(&q->qs, COLD, &page, &user))
-		out[n++] = page;
+	while (n < want && next_last(q, limit, &page))
+		n += take(q, LAST, page, want - n, out + n);
+	for (size_t i = 0; i < n; i++)
+		out[i] |= EXTMEM_VICTIM_FAR;
 	note_total(q);
 	demote(q, 2 * want + 16);
-	while (n < want && next_victim(q, &page)) {
-		if (q->cluster)
-			n += em_cluster_take(&q->qs, INACTIVE, page, want - n, out + n);
-		else
-			out[n++] = page;
-	}
+	while (n < want && next_victim(q, &page))
+		n += take(q, INACTIVE, page, want - n, out + n);
 	return n;
 }
 

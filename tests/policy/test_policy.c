@@ -213,9 +213,75 @@ static void cold_pages_go_first(void **state)
 	sim_event(31, EXTMEM_EV_COLD, 0);
 	sim_flush();
 	assert_int_equal(sim.ops->evict(sim.state, 3, out), 3);
-	assert_int_equal(out[0], sim.base + 30);
-	assert_int_equal(out[1], sim.base + 31);
+	assert_int_equal(out[0], (sim.base + 30) | EXTMEM_VICTIM_FAR);
+	assert_int_equal(out[1], (sim.base + 31) | EXTMEM_VICTIM_FAR);
 	assert_int_equal(out[2], sim.base);
+	sim_stop();
+}
+
+static void comes_back(uint64_t i, uint32_t info)
+{
+	sim.page[i].state = SIM_RESIDENT;
+	sim.resident++;
+	sim_event(i, EXTMEM_EV_SWAP_IN, info);
+}
+
+static void expect_victims(size_t want, extmem_page_t *out)
+{
+	assert_int_equal(sim.ops->evict(sim.state, want, out), want);
+}
+
+/* What was out for longer than out=P leaves before anything else, but for a short list, and when no more of
+   that comes the list is given up; a neighbour of what was touched is not active however soon it is back. */
+static void far_pages_go_first(void **state)
+{
+	extmem_page_t out[200];
+
+	(void)state;
+	sim_start(&em_policy_2q, "cluster=off", 1000, 1000);
+	for (uint64_t i = 0; i < 200; i++)
+		sim_touch(i, true);
+	for (uint64_t i = 200; i < 380; i++)
+		comes_back(i, 2001 | (i & 1 ? EXTMEM_NEIGHBOUR : 0));
+	for (uint64_t i = 380; i < 390; i++)
+		comes_back(i, 5 | EXTMEM_NEIGHBOUR);
+	sim_flush();
+	expect_victims(100, out);
+	for (size_t k = 0; k < 100; k++)
+		assert_true(k < 80 ? out[k] == ((sim.base + 200 + k) | EXTMEM_VICTIM_FAR)
+				   : out[k] == sim.base + k - 80);
+	expect_victims(199, out);
+	for (size_t k = 0; k < 25; k++)
+		assert_true(out[k] == ((sim.base + 280 + k) | EXTMEM_VICTIM_FAR));
+	for (size_t k = 25; k < 199; k++)
+		assert_true(out[k] == sim.base + k - 5);
+	expect_victims(39, out);
+	for (size_t k = 5; k < 21; k++)
+		assert_true(out[k] == sim.base + (k < 11 ? 189 + k : 369 + k));
+	sim_stop();
+}
+
+/* Advice for pages behind others in the list does not take those along. */
+static void advice_spares_what_came_just_now(void **state)
+{
+	extmem_page_t out[10];
+
+	(void)state;
+	sim_start(&em_policy_2q, "cluster=off", 1000, 1000);
+	for (uint64_t i = 0; i < 200; i++)
+		sim_touch(i, true);
+	for (uint64_t i = 200; i < 240; i++)
+		comes_back(i, 2001);
+	for (uint64_t i = 100; i < 110; i++)
+		sim_event(i, EXTMEM_EV_COLD, 0);
+	sim_flush();
+	expect_victims(10, out);
+	for (size_t k = 0; k < 10; k++)
+		assert_true(out[k] == ((sim.base + 100 + k) | EXTMEM_VICTIM_FAR));
+	comes_back(240, 2001);
+	sim_flush();
+	expect_victims(1, out);
+	assert_true(out[0] == sim.base);
 	sim_stop();
 }
 
@@ -271,6 +337,8 @@ int main(void)
 		BOTH(refuses_unknown_arguments),
 		cmocka_unit_test(fifo_is_first_in_first_out),
 		cmocka_unit_test(cold_pages_go_first),
+		cmocka_unit_test(far_pages_go_first),
+		cmocka_unit_test(advice_spares_what_came_just_now),
 		cmocka_unit_test(old_references_count),
 	};
 
