@@ -6,6 +6,11 @@
  * Two faults side by side start a forward stream; a backward or strided one needs three
  * in a row, and so does every one while the thread's faults look random.
  *
+ * Among many random faults a thread's own candidates are forgotten too soon: a merge sort compares lines all over
+ * the text for each page of line pointers that it goes through.  So all threads share a table of the ends of runs:
+ * a fault next to one makes the run longer, and three pages are a stream.  For one that moves as slowly, what
+ * follows comes with its fault, in one read, and nothing waits in frames for long.
+ *
  * A stream keeps `last`, the page that the program used last, and `edge`, the next page to
  * ask for.  Whenever less than half a window lies between the two, the next window is
  * asked for, so that reads run while the program uses what came before.  The window starts
@@ -39,7 +44,10 @@
    program goes through again and again, and no fault is seen there. */
 #define JUMP_MAX 8192
 #define JUMP_FAULTS 8
-#define IDLE_MAX_RANDOM 32
+#define IDLE_MAX_RANDOM 512
+#define ALONG 16 /* pages that come with a fault, what the engine takes at most */
+#define REACH_RANDOM (2 * ALONG + 1)
+#define SLOW 1 /* faults of others for each page of a stream, and more */
 
 struct stream {
 	uint64_t last, edge;
@@ -62,6 +70,12 @@ struct __attribute__((may_alias)) thread_streams {
 };
 _Static_assert(sizeof(struct thread_streams) <= sizeof(struct extmem_stream), "too large");
 
+/* Ends of runs: page << 19 | faults so long << 16 | time, 0: free. */
+#define ENDS 1024
+#define END_AGE 256 /* lone faults */
+#define RUN 3	     /* faults that make a stream */
+#define RUN_MAX 7
+
 /* `wasted` does not say which thread asked: it logs, and every thread looks for its own. */
 struct sequential {
 	unsigned start, max;
@@ -69,6 +83,8 @@ struct sequential {
 	struct em_around around;
 	uint32_t waste_seq;
 	uint64_t waste[WASTE_LOG];
+	uint64_t *ends;
+	uint32_t lone; /* the clock of `ends` */
 };
 
 static int sequential_init(const struct extmem_policy_host *host, const char *args, void **state,
@@ -94,7 +110,8 @@ static int sequential_init(const struct extmem_policy_host *host, const char *ar
 		return -EINVAL;
 	}
 	*state = q;
-	return em_around_init(&q->around, host);
+	q->ends = host->alloc(ENDS * sizeof(*q->ends));
+	return q->ends ? em_around_init(&q->around, host) : -ENOMEM;
 }
 
 static inline int64_t diff(uint64_t a, uint64_t b)
@@ -119,6 +136,8 @@ static int64_t steps(uint64_t last, uint64_t page, int stride)
 /* The farthest that this stream may have gone on without a fault: pages on the way were resident. */
 static int64_t reach(const struct thread_streams *t, const struct stream *s)
 {
+	if (t->noise >= NOISE_RANDOM && (s->stride == 1 || s->stride == -1))
+		return REACH_RANDOM;
 	if (t->noise < NOISE_RANDOM && t->clock - s->used <= JUMP_FAULTS)
 		return JUMP_MAX;
 	return 2 * (int64_t)s->window + 1;
@@ -211,6 +230,21 @@ static int64_t least_to_ask(const struct stream *s)
 	return s->window / 2 < STEP ? (s->window + 1) / 2 : STEP;
 }
 
+/* This page and those that follow, by one read. */
+static size_t take_along(struct stream *s, const struct extmem_fault *f, struct extmem_range *out)
+{
+	uint64_t n = ALONG;
+
+	s->last = f->page;
+	s->edge = f->page + (uint64_t)((int64_t)n * s->stride);
+	if (s->stride > 0 && n > f->region_end - f->page)
+		n = f->region_end - f->page;
+	if (s->stride < 0 && n > f->page - f->region_first + 1)
+		n = f->page - f->region_first + 1;
+	*out = (struct extmem_range){ s->stride > 0 ? f->page : f->page - n + 1, (uint32_t)n };
+	return 1;
+}
+
 static size_t advance(struct sequential *q, struct stream *s, const struct extmem_fault *f,
 		      struct extmem_range *out, size_t max)
 {
@@ -253,16 +287,53 @@ static struct stream *start(struct sequential *q, struct thread_streams *t,
 	return s;
 }
 
+static uint64_t *end_at(struct sequential *q, uint64_t page)
+{
+	return &q->ends[(page * 0x9e3779b97f4a7c15ull >> 32) % ENDS];
+}
+
+/* Faults in the run that ends at this page, 0: none that is remembered. */
+static unsigned run_until(struct sequential *q, uint64_t page, uint32_t now)
+{
+	uint64_t e = __atomic_load_n(end_at(q, page), __ATOMIC_RELAXED);
+
+	return e >> 19 == page && ((now - e) & 0xffff) < END_AGE ? (e >> 16) & RUN_MAX : 0;
+}
+
+static void remember_run(struct sequential *q, uint64_t page, unsigned length, uint32_t now)
+{
+	__atomic_store_n(end_at(q, page),
+			 page << 19 | (uint64_t)(length < RUN_MAX ? length : RUN_MAX) << 16 |
+				 (now & 0xffff), __ATOMIC_RELAXED);
+}
+
+/* The direction of the run of faults, of whatever thread, that a fault at pages [first, last] makes a stream;
+   0: none. */
+static int direction(struct sequential *q, uint64_t first, uint64_t last)
+{
+	uint32_t now = __atomic_add_fetch(&q->lone, 1, __ATOMIC_RELAXED);
+	unsigned up = run_until(q, first - 1, now) + 1, down = run_until(q, last + 1, now) + 1;
+
+	remember_run(q, first, down, now);
+	if (first != last || up > down)
+		remember_run(q, last, up, now);
+	if (up < RUN && down < RUN)
+		return 0;
+	return up >= down ? 1 : -1;
+}
+
 /* A fault of no stream: does it follow an earlier one?  Remembers it if not.  group: what is read around
    it, or NULL. */
 static struct stream *consider(struct sequential *q, struct thread_streams *t,
 			       const struct extmem_fault *f, const struct extmem_range *group)
 {
-	uint64_t end = f->page + (f->npages > 1 ? f->npages - 1 : 0);
+	uint64_t end = f->page + (f->npages > 1 ? f->npages - 1 : 0), first = f->page;
 	int i;
 
-	if (group)
+	if (group) {
 		end = group->first + group->npages - 1;
+		first = group->first;
+	}
 	for (i = 0; i < CANDIDATES; i++) {
 		uint64_t c = t->candidate[i];
 		int64_t d = diff(f->page, c >> 8);
@@ -280,10 +351,23 @@ static struct stream *consider(struct sequential *q, struct thread_streams *t,
 		t->candidate[i] = (d < 0 && group ? group->first : end) << 8 | (uint8_t)d;
 		return NULL;
 	}
+	i = direction(q, first, end);
+	if (i)
+		return start(q, t, f, i, q->start);
 	t->candidate[t->next_candidate++ % CANDIDATES] = end << 8 | (group ? GROUP : 0);
 	if (t->noise < NOISE_MAX)
 		t->noise++;
 	return NULL;
+}
+
+/* Does the stream move slowly among random faults?  Before it is advanced. */
+static bool is_slow(const struct thread_streams *t, const struct stream *s,
+		    const struct extmem_fault *f)
+{
+	int64_t moved = steps(s->last, f->page, s->stride);
+
+	return t->noise >= NOISE_RANDOM && (s->stride == 1 || s->stride == -1) &&
+	       t->clock - s->used > SLOW * (uint64_t)(moved > 0 ? moved : 1);
 }
 
 static size_t sequential_fault(void *state, struct extmem_stream *stream,
@@ -293,6 +377,7 @@ static size_t sequential_fault(void *state, struct extmem_stream *stream,
 	struct thread_streams *t = (struct thread_streams *)stream->word;
 	struct stream *s;
 	size_t n = 0;
+	bool slow;
 
 	if (f->advice == EXTMEM_ADVICE_RANDOM || f->window_max < WINDOW_MIN)
 		return 0;
@@ -311,7 +396,14 @@ static size_t sequential_fault(void *state, struct extmem_stream *stream,
 	}
 	if (!s)
 		return n;
+	slow = is_slow(t, s, f);
 	s->used = t->clock;
+	if (slow && !f->hit)
+		return take_along(s, f, out);
+	if (slow) {
+		s->last = f->page;
+		return 0;
+	}
 	return advance(q, s, f, out, max);
 }
 

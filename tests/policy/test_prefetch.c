@@ -173,6 +173,33 @@ static void stream_among_random(void **state)
 	assert_true(misses * 20 < 4000);
 }
 
+/* One page of the stream for every twelve random faults: a thread's own memory of single faults is too short. */
+static void slow_stream_among_random(void **state)
+{
+	(void)state;
+	for (int backward = 0; backward < 2; backward++) {
+		uint64_t misses = 0;
+
+		engine_start();
+		for (uint64_t i = 0; i < 3200; i++) {
+			uint64_t before = e.misses;
+
+			touch(backward ? 3999 - i : 100 + i);
+			misses += e.misses - before;
+			for (int k = 0; k < 12; k++) {
+				uint64_t p = 5000 + sim_random() % 15000;
+
+				e.ready[p] = 0;
+				touch(p);
+			}
+		}
+		print_message("a slow stream, %s: %lu of 3200 missed, %lu named\n",
+			      backward ? "backward" : "forward", misses, e.named);
+		assert_true(misses * 12 < 3200);
+		assert_true(e.named < 3200 + 12 * 3200 / 20);
+	}
+}
+
 static void advised(void **state)
 {
 	(void)state;
@@ -276,6 +303,7 @@ int main(void)
 		cmocka_unit_test(strides),
 		cmocka_unit_test(interleaved),
 		cmocka_unit_test(stream_among_random),
+		cmocka_unit_test(slow_stream_among_random),
 		cmocka_unit_test(advised),
 		cmocka_unit_test(random_prefetches_next_to_nothing),
 		cmocka_unit_test(random_costs_next_to_nothing),
