@@ -111,8 +111,11 @@ void em_victim_undo(struct em_victim *v)
 	v->kind = V_SKIP;
 }
 
-static void claim(struct em_batch *b, const extmem_page_t *page, size_t n)
+/* Locks those that can leave.  How many are resident, these and others. */
+static size_t claim(struct em_batch *b, const extmem_page_t *page, size_t n)
 {
+	size_t there = 0;
+
 	b->n = 0;
 	for (size_t i = 0; i < n; i++) {
 		uintptr_t addr = page[i] << EM_PAGE_SHIFT;
@@ -121,11 +124,14 @@ static void claim(struct em_batch *b, const extmem_page_t *page, size_t n)
 
 		if (!wp || !em_word_trylock(wp, &w)) {
 			/* In transit (then its owner will tell the policy) or gone. */
-			if (wp && em_state_is_resident(em_word_state(w)))
+			if (wp && em_state_is_resident(em_word_state(w))) {
 				em_event(addr, EXTMEM_EV_EVICT_FAILED, 0);
+				there++;
+			}
 			continue;
 		}
 		st = em_word_state(w);
+		there += st == EM_CLEAN || st == EM_DIRTY;
 		if ((st != EM_CLEAN && st != EM_DIRTY) || (w & EM_W_PINNED)) {
 			em_word_unlock(wp, 0);
 			if (st == EM_CLEAN || st == EM_DIRTY)
@@ -138,6 +144,7 @@ static void claim(struct em_batch *b, const extmem_page_t *page, size_t n)
 		b->v[b->n].slot = em_word_slot(w);
 		b->v[b->n++].kind = st == EM_CLEAN ? V_CLEAN : V_DIRTY;
 	}
+	return there;
 }
 
 /* The victims are sorted by address; gap pages lie between them. */
@@ -286,8 +293,7 @@ static size_t claim_victims(struct em_batch *b, uint32_t want)
 		n = em_host_victims(want, b->page);
 		kept = leave_out_impossible(b->page, n);
 		em_reclaim_sort(b->page, kept);
-		claim(b, b->page, kept);
-		if (!n || b->n)
+		if (claim(b, b->page, kept) || !n)
 			break;
 	}
 	return n;
