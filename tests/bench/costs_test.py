@@ -88,6 +88,19 @@ os._exit(0)
 """
 
 
+# Read in order, then three seconds at random: what read ahead has no use for its frames any more.
+THEN_AT_RANDOM = """
+import mmap, os, random, time
+m = mmap.mmap(-1, 128 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for at in list(range(0, len(m), 4096)) * 2:
+    m[at] = m[at] | 1
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    assert m[random.randrange(len(m)) & ~4095]
+os._exit(0)
+"""
+
+
 def cases(build):
     minor = [os.path.join(build, "bench/minorfault"), "--op", "write", "--threads", "1",
              "--pages", "4096", "--stride", "16"]
@@ -122,6 +135,8 @@ def cases(build):
     yield ("hot set", touch(build, "hot", 300000, "--writes", "20"), 32 * MIB,
            {"calls a fault": 3.6, "shootdowns an evicted page": 0.1,
             "read, of those that come back": 0.95})
+    yield ("in order, then at random", ["/usr/bin/python3", "-c", THEN_AT_RANDOM], 64 * MIB,
+           {"metadata, in pages": 650})
     yield ("reserved, hardly touched", ["/usr/bin/python3", "-c", RESERVE], 64 * MIB,
            {"metadata, in pages": 512})
 
