@@ -91,12 +91,22 @@ torture() { # name args...
 		"$tests/torture" --seed "$seed" --seconds "$seconds" --stall 30 "$@"
 }
 
+# Half of the sixteen, such that each pair of choices is met; all of them with STRESS.
+in_half() {
+	local parity=0 choice
+	for choice in "$@"; do
+		case $choice in thread | fifo | none | uring) parity=$((1 - parity)) ;; esac
+	done
+	[ $parity = 0 ] || [ -n "$STRESS" ]
+}
+
 matrix() {
 	local delivery policy prefetch
 	for delivery in upcall thread; do
 		for policy in 2q fifo; do
 			for prefetch in sequential none; do
 				for mask in "" uring; do
+					in_half $delivery $policy $prefetch $mask || continue
 					opts="--dram 2M --delivery $delivery --policy $policy"
 					opts="$opts --prefetch $prefetch"
 					[ $prefetch = none ] && opts="$opts $standby"
@@ -112,6 +122,7 @@ older_kernels() {
 	for delivery in upcall thread; do
 		for mask in move process_madvise wp move,process_madvise,wp \
 			move,process_madvise,wp,uring; do
+			case $delivery,$mask in thread,move | thread,process_madvise) [ -n "$STRESS" ] || continue ;; esac
 			opts="--dram 2M --delivery $delivery"
 			torture "$delivery without $mask"
 		done
