@@ -388,9 +388,11 @@ enum em_fault_result {
 	EM_FAULT_FULL,	     /* memory is used up and the store takes nothing */
 };
 enum em_fault_result em_fault(struct em_thread *t, uintptr_t addr, bool write);
+/* By what the engine knows an access would not fault now. [engine] */
+bool em_fault_is_there(uintptr_t addr, bool write);
 /* The kernel faults again and again on a page that the engine thinks is there: somebody has discarded it behind
    our back.  Puts the two in step. [engine] */
-void em_fault_resync(struct em_thread *t, uintptr_t addr);
+void em_fault_resync(uintptr_t addr);
 /* Makes every managed page of the range resident in the direction wanted, under a hazard that the
    caller has pushed.  0, -EFAULT (failed page), -ENOMEM. [engine] */
 int em_fault_range(struct em_thread *t, uintptr_t addr, size_t len, bool write);

@@ -55,10 +55,21 @@ static enum em_fault_result step(struct em_site *s, em_word_t w, bool *again)
 	}
 }
 
-static bool must_wait(em_word_t w)
+/*
+ * A writer may take a page that is being written, and then it may be out again before the kernel has come to read
+ * it for that write.  An upcall's process is told so (EFAULT); with handler threads the kernel waits for one of
+ * them, and has the store's file locked meanwhile, which the handler needs to bring the page in.
+ */
+static bool may_steal(void)
 {
-	return (w & EM_W_LOCKED) ||
-	       (!em_state_is_stable(em_word_state(w)) && em_word_state(w) != EM_WRITEBACK);
+	return em_engine.opt.delivery == EM_DELIVERY_UPCALL;
+}
+
+static bool must_wait(em_word_t w, bool write)
+{
+	if (em_word_state(w) == EM_WRITEBACK)
+		return (w & EM_W_LOCKED) || (write && !may_steal());
+	return (w & EM_W_LOCKED) || !em_state_is_stable(em_word_state(w));
 }
 
 enum em_fault_result em_fault(struct em_thread *t, uintptr_t addr, bool write)
@@ -74,7 +85,7 @@ enum em_fault_result em_fault(struct em_thread *t, uintptr_t addr, bool write)
 	s.wp = &s.b->word[(addr >> EM_PAGE_SHIFT) & (EM_BLOCK_PAGES - 1)];
 	for (;;) {
 		w = em_word_load(s.wp);
-		if (must_wait(w)) {
+		if (must_wait(w, write)) {
 			if (!waited)
 				em_stat_inc(faults_waited);
 			waited = true;
@@ -95,26 +106,25 @@ enum em_fault_result em_fault(struct em_thread *t, uintptr_t addr, bool write)
 }
 
 /*
- * A page thrown away by a system call that we did not see (another process's process_madvise, a site that
- * could not be patched) is empty, as it would be natively.  If it is mapped after all it
- * can only be protected.
+ * A page thrown away by a system call that we did not see (a site that could not be patched) is empty, as it would
+ * be natively, and so it has no copy in the store any more, nor gets one by a write that is under way.  If it is
+ * mapped after all it can only be protected.
  */
-void em_fault_resync(struct em_thread *t, uintptr_t addr)
+void em_fault_resync(uintptr_t addr)
 {
-	em_word_t *wp = em_space_word(addr), w;
+	em_word_t *wp = em_space_word(addr), w = wp ? em_word_load(wp) : 0;
+	enum em_state st = em_word_state(w);
 	uint32_t done;
+	int ret;
 
-	if (!wp || !em_word_trylock(wp, &w))
+	if ((st != EM_DIRTY && st != EM_CLEAN && st != EM_WRITEBACK) || (w & EM_W_LOCKED) ||
+	    !em_word_take_slot(wp, &w, EM_UPGRADE, EM_SLOT_NONE))
 		return;
-	if (em_word_state(w) == EM_DIRTY || em_word_state(w) == EM_CLEAN) {
-		em_stat_inc(faults_spurious);
-		if (em_uffd_zero(em_page_down(addr), 1, &done) == -EEXIST)
-			em_word_unlock(wp, em_word_state(w) == EM_DIRTY ? EM_W_MAYBE_WP : 0);
-		else
-			em_word_unlock(wp, 0);
-		return;
-	}
-	em_word_unlock(wp, 0);
+	em_stat_inc(faults_spurious);
+	ret = em_uffd_zero(em_page_down(addr), 1, &done);
+	em_word_release(wp, EM_DIRTY, EM_SLOT_NONE, EM_W_MAYBE_WP, ret ? EM_W_MAYBE_WP : 0);
+	if (st == EM_CLEAN)
+		em_slots_free(em_engine.store, em_word_slot(w));
 }
 
 /* The kernel may read (write) a page under a hazard in exactly these states. */
@@ -127,6 +137,13 @@ static bool usable(em_word_t w, bool write)
 	if (write)
 		return st == EM_DIRTY && !(w & EM_W_MAYBE_WP);
 	return st == EM_DIRTY || st == EM_CLEAN || st == EM_WRITEBACK;
+}
+
+bool em_fault_is_there(uintptr_t addr, bool write)
+{
+	em_word_t *wp = em_space_word(addr);
+
+	return wp && usable(em_word_load(wp), write);
 }
 
 /* Its mapping is about to be registered, by a range operation that does not wait for us. */

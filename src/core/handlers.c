@@ -11,7 +11,29 @@
 #include "sys.h"
 #include "uffd_compat.h"
 
-static void serve(struct em_thread *t, const struct uffd_msg *m)
+enum { AGAIN_MAX = 16, PLACES = 8 };
+
+/* Pages that were asked for although they are there, and how often in a row: the faults of several threads come
+   here in turn. */
+struct again {
+	uintptr_t addr[PLACES];
+	uint32_t n[PLACES];
+};
+
+/* Not a race any more: the page has been discarded unseen. */
+static bool is_stuck(struct again *a, uintptr_t addr, bool write)
+{
+	uint32_t i = (addr >> EM_PAGE_SHIFT) % PLACES;
+
+	if (a->addr[i] != addr || !em_fault_is_there(addr, write)) {
+		a->addr[i] = addr;
+		a->n[i] = 0;
+		return false;
+	}
+	return ++a->n[i] % AGAIN_MAX == 0;
+}
+
+static void serve(struct em_thread *t, struct again *again, const struct uffd_msg *m)
 {
 	uintptr_t addr = em_page_down(m->arg.pagefault.address);
 	bool write = m->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP);
@@ -19,6 +41,8 @@ static void serve(struct em_thread *t, const struct uffd_msg *m)
 	enum em_fault_result res;
 
 	em_enter(t, false);
+	if (is_stuck(again, addr, write))
+		em_fault_resync(addr);
 	res = em_fault(t, addr, write);
 	em_leave(t, false);
 	em_stats_fault_time(em_cycles_to_ns(em_cycles() - start));
@@ -31,6 +55,7 @@ static void serve(struct em_thread *t, const struct uffd_msg *m)
 static void handler_main(void *arg)
 {
 	struct em_thread *t = em_thread_self();
+	struct again again = { 0 };
 	struct uffd_msg m;
 
 	(void)arg;
@@ -40,7 +65,7 @@ static void handler_main(void *arg)
 		long n = em_syscall3(SYS_read, em_uffd.fd, &m, sizeof(m));
 
 		if (n == (long)sizeof(m) && m.event == UFFD_EVENT_PAGEFAULT)
-			serve(t, &m);
+			serve(t, &again, &m);
 		else if (n == -9) /* EBADF: the process is going away */
 			return;
 	}

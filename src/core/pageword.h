@@ -90,7 +90,7 @@ enum em_state {
 	T(WRITEBACK, UPGRADE, "write fault steals the page; reclaim frees the slot")       \
 	T(WRITEBACK, DROPPING, "reclaim: written")                                         \
 	T(CLEAN, DROPPING, "reclaim: chosen, no write needed")                             \
-	T(DROPPING, CLEAN, "reclaim: held by a system call after all")                     \
+	T(DROPPING, CLEAN, "reclaim: held by a system call after all, or waited for")                     \
 	T(DROPPING, SWAPPED, "reclaim: unmapped")                                          \
 	T(DIRTY, DROPPING, "reclaim: protected, goes to standby as it is")                 \
 	T(DROPPING, DIRTY, "reclaim: stays after all")                                     \

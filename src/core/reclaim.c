@@ -334,7 +334,7 @@ bool em_batch_start(struct em_batch *b, uint32_t want)
 	return pick(b, want, 0) != 0;
 }
 
-/* Written and not stolen: DROPPING. */
+/* Written and not stolen: DROPPING, but for those that somebody waits for. */
 static void claim_written(struct em_batch *b)
 {
 	for (uint32_t i = 0; i < b->n; i++) {
@@ -360,6 +360,8 @@ static void claim_written(struct em_batch *b)
 			em_stat_inc(evict_cancelled);
 			em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
 			v->kind = V_SKIP;
+		} else if (w & EM_W_WAITERS) {
+			stay(v);
 		}
 	}
 }
@@ -374,11 +376,8 @@ static void keep_held(struct em_batch *b)
 	for (uint32_t i = 0; i < b->n; i++) {
 		struct em_victim *v = &b->v[i];
 
-		if (v->kind != V_DIRTY || !em_hazard_covers(hv, v->addr))
-			continue;
-		em_word_release(v->wp, EM_CLEAN, v->slot, 0, 0);
-		em_event(v->addr, EXTMEM_EV_EVICT_FAILED, 0);
-		v->kind = V_SKIP;
+		if (v->kind == V_DIRTY && em_hazard_covers(hv, v->addr))
+			stay(v);
 	}
 }
 

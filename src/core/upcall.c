@@ -40,7 +40,7 @@ static void note_again(struct em_thread *t, uintptr_t addr)
 		t->again = 0;
 	} else if (++t->again % AGAIN_MAX == 0) {
 		em_enter(t, false);
-		em_fault_resync(t, addr);
+		em_fault_resync(addr);
 		em_leave(t, false);
 	}
 }

@@ -19,7 +19,8 @@
  *
  * Processes are chosen by -D: USERS program threads, KERNELS threads inside a system call
  * that uses the page, RECLAIMS, SERVICE (prefetch), RANGE (munmap, mmap, madvise,
- * mremap); NO_WP: eviction by lifting the page out; STANDBY: reclaim keeps what it unmaps in frames.
+ * mremap); NO_WP: eviction by lifting the page out; STANDBY: reclaim keeps what it unmaps in frames;
+ * HANDLERS: delivery by handler threads, where a page must be there as long as it is written from.
  * Negative controls, each must be found by Spin:
  *   LATE_LIFT      the protection is lifted after the page was set DIRTY, not before
  *   EARLY_HAZARD   reclaim looks at the hazards before it claims the page
@@ -29,6 +30,7 @@
  *   LEAK           a stolen page's slot is not given back
  *   UNPROTECTED    a dirty page is copied to standby without being protected
  *   WRITTEN_BLINDLY  a page on standby that is touched while it is being written comes back at once
+ *   STEAL          with HANDLERS: a writer does not wait for a page that is being written
  *   EXISTING_IS_WRITABLE  a page found mapped at its first fault is taken to be writable
  */
 #ifndef USERS
@@ -79,7 +81,11 @@ bool disturbed;	   /* a range operation came between: the program's own race */
 #define STABLE \
 	(state == HOLE || state == ABSENT || state == STAGED || state == CLEAN || \
 	 state == DIRTY || state == SWAPPED || state == FAILED)
+#if defined(HANDLERS) && !defined(STEAL)
+#define MUST_WAIT (locked || (!STABLE && (state != WRITEBACK || write)))
+#else
 #define MUST_WAIT (locked || (!STABLE && state != WRITEBACK))
+#endif
 #define USABLE_READ (!locked && (state == DIRTY || state == CLEAN || state == WRITEBACK))
 #define USABLE_WRITE (!locked && state == DIRTY && !maybe_wp)
 
@@ -480,7 +486,12 @@ inline finish_written()
 #endif
 		if
 		:: held -> atomic { GO(DROPPING, CLEAN); mine = NONE }
+#ifdef HANDLERS
+		:: !held -> atomic { GO(DROPPING, CLEAN); mine = NONE } /* a writer waits for it */
+		:: !held -> drop_it(mine)
+#else
 		:: else -> drop_it(mine)
+#endif
 		fi
 	fi
 }
@@ -505,6 +516,14 @@ inline undo()
 inline write_out()
 {
 	failed = false;
+#ifdef HANDLERS
+	atomic { assert(mapped); slot_cur[mine] = mem_cur };
+	atomic { assert(mapped); slot_cur[mine] = slot_cur[mine] && mem_cur };
+	if
+	:: failed = true
+	:: skip
+	fi
+#else
 	if
 	:: atomic { mapped -> slot_cur[mine] = mem_cur }
 		if
@@ -513,6 +532,7 @@ inline write_out()
 		fi
 	:: failed = true
 	fi
+#endif
 }
 
 inline evict_by_protection()

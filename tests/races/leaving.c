@@ -3,9 +3,11 @@
 #define _GNU_SOURCE
 #include "races.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -14,7 +16,11 @@
 enum { WRITERS = 4, PAGES = 1024, SECONDS = 2 };
 
 static char *memory;
-static int stop;
+static int stop, page_out;
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
 
 static uint64_t *page(size_t i)
 {
@@ -36,6 +42,8 @@ static void *write_always(void *arg)
 
 		CHECK(*p == expect[i]);
 		*p = ++expect[i];
+		if (page_out && rand_r(&seed) % 4 == 0)
+			madvise(page(i), PAGE, MADV_PAGEOUT);
 		if (rand_r(&seed) % 4)
 			continue;
 		i = (size_t)rand_r(&seed) % (PAGES / WRITERS) * WRITERS + mine;
@@ -74,6 +82,32 @@ static void nothing(void)
 void test_written_while_it_leaves(void)
 {
 	with_writers(nothing);
+}
+
+/* Takes the file for itself again and again, and waits for each transfer that is under way before. */
+static void lock_the_store(void)
+{
+	static int fd = -1;
+
+	if (fd < 0) {
+		const char *store = getenv("EXTMEM_SWAP");
+		char name[] = "/tmp/racesXXXXXX";
+
+		fd = store ? open(store, O_RDWR) : mkstemp(name);
+		if (!store)
+			unlink(name);
+		CHECK(fd >= 0);
+	}
+	CHECK(posix_fallocate(fd, 0, PAGE) == 0);
+	usleep(500);
+}
+
+/* With handler threads the kernel itself may wait for one of them: for a page that it wants to read for a write,
+   while the store's file is locked for that write. */
+void test_written_again_and_out_again_while_it_is_written(void)
+{
+	page_out = 1;
+	with_writers(lock_the_store);
 }
 
 /* A child that has the same pages makes copies of those that are written. */
@@ -121,5 +155,35 @@ void test_some_that_leave_may_not_be_read(void)
 	CHECK(mprotect(memory, n * PAGE, PROT_READ | PROT_WRITE) == 0);
 	for (size_t i = 0; i < n; i += step)
 		CHECK(*page(i) == i + 1);
+	munmap(memory, n * PAGE);
+}
+
+/* A page that a call in code made at run time throws away, resident at the time, is empty; extmem may not see the
+   call (--syscalls patch). */
+void test_discarded_by_generated_code(void)
+{
+	static const unsigned char code[] = { 0xb8, 28, 0, 0, 0, /* madvise */ 0x0f, 0x05, 0xc3 };
+	void *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long (*discard)(void *addr, size_t len, int advice) = (long (*)(void *, size_t, int))p;
+	const size_t n = 256; /* from a mebibyte on it is managed */
+
+	CHECK(p != MAP_FAILED);
+	memcpy(p, code, sizeof(code));
+	memory = tap_map(n * PAGE);
+	for (size_t turn = 1; turn < 20; turn++) {
+		volatile uint64_t *dirty = page(turn), *clean = page(n - turn);
+
+		*dirty = *clean = turn;
+		pressure_once(8 * MIB);
+		CHECK(*dirty == turn && *clean == turn);
+		*dirty = 2 * turn;
+		CHECK(!discard((void *)dirty, PAGE, MADV_DONTNEED));
+		CHECK(!discard((void *)clean, PAGE, MADV_DONTNEED));
+		CHECK(!*dirty && !*clean);
+		if (turn % 2)
+			*dirty = *clean = 3 * turn;
+		pressure_once(8 * MIB);
+		CHECK(*dirty == *clean && *clean == turn % 2 * 3 * turn);
+	}
 	munmap(memory, n * PAGE);
 }

@@ -23,8 +23,9 @@ void pressure_once(size_t bytes);
 	X(calls_in_a_storm_of_mappings) \
 	X(locked_memory_is_not_cleared) \
 	X(written_while_it_leaves) X(written_while_it_leaves_after_fork) \
-	X(written_while_it_leaves_and_is_merged) X(some_that_leave_may_not_be_read) \
-	X(discarded_while_it_is_written_from) X(cycle_counter_is_forbidden) \
+	X(written_while_it_leaves_and_is_merged) \
+	X(written_again_and_out_again_while_it_is_written) X(some_that_leave_may_not_be_read) \
+	X(discarded_while_it_is_written_from) X(discarded_by_generated_code) X(cycle_counter_is_forbidden) \
 	X(standby_and_counters) X(standby_and_replaced) X(standby_and_moved) X(standby_and_hidden) \
 	X(standby_and_advice) X(standby_and_calls) X(standby_and_fork)
 TESTS(TAP_DECLARE)
