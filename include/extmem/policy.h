@@ -66,6 +66,7 @@ enum extmem_event_kind {
 	EXTMEM_EV_COLD = 9         /* the program said it will not need it soon (MADV_COLD) */
 };
 
+/* In info of SWAP_IN: nobody has touched the page itself yet. */
 #define EXTMEM_NEIGHBOUR 0x80000000u
 
 struct extmem_event {
@@ -102,13 +103,15 @@ struct extmem_policy_host {
 	int (*is_clean)(extmem_page_t page);
 };
 
+/* On a page among the victims: it is not expected back soon, and is not put on standby. */
+#define EXTMEM_VICTIM_FAR (1ull << 63)
+
 /*
  * An eviction policy.  It is told what becomes resident and what leaves, and is
  * asked for victims.  It may name a page that is not resident any more: the
  * engine checks every victim.  A victim it named is out of its hands until an
  * event says otherwise.
  */
-#define EXTMEM_VICTIM_FAR (1ull << 63)
 struct extmem_policy_ops {
 	size_t size;		/* sizeof(struct extmem_policy_ops) */
 	uint32_t abi;		/* EXTMEM_POLICY_ABI */
@@ -126,8 +129,8 @@ struct extmem_policy_ops {
 	void (*events)(void *state, const struct extmem_event *ev, size_t n);
 
 	/* Mandatory. Up to `want` victims into out[], returns how many.  Zero means: I
-	   know no page.  Neighbouring pages in one call are cheaper to evict.  One that
-	   is not expected back soon, page | EXTMEM_VICTIM_FAR, is not put on standby. */
+	   know no page.  Neighbouring pages in one call are cheaper to evict.  A page may
+	   have EXTMEM_VICTIM_FAR on it. */
 	size_t (*evict)(void *state, size_t want, extmem_page_t *out);
 
 	/* Optional, about ten times a second while the program faults. */

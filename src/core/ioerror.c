@@ -137,6 +137,7 @@ static void say_write(em_slot_t slot, int err)
 static void say_full(void)
 {
 	static struct em_say_limit limit;
+	int err = em_slots_error(em_engine.store);
 	char line[640], *p = line;
 	uint32_t dropped;
 
@@ -146,8 +147,9 @@ static void say_full(void)
 		return;
 	p = em_put_text(p, "extmem: the swap store ");
 	p = em_put_text(p, em_store_name(em_engine.store));
-	p = em_put_text(p, " is full, ");
-	p = put_errno(p, em_slots_error(em_engine.store));
+	p = em_put_text(p, err == -ENOSPC || err == -EDQUOT || err == -EFBIG ? " is full, "
+									  : " takes no more, ");
+	p = put_errno(p, err);
 	p = em_put_text(p, ": what is dirty stays in memory, over the budget if need be; give it more "
 			   "room with --swap\n");
 	*p = 0;

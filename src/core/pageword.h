@@ -154,7 +154,7 @@ static inline bool em_state_is_stable(enum em_state s)
 	       s == EM_DIRTY || s == EM_SWAPPED || s == EM_FAILED;
 }
 
-/* Counted as resident by the budget. */
+/* Counted as resident by the budget (in LIFTING, after capture, only its frame is). */
 static inline bool em_state_is_resident(enum em_state s)
 {
 	return s == EM_CLEAN || s == EM_DIRTY || s == EM_UPGRADE || s == EM_WRITEBACK ||

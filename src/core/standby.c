@@ -28,7 +28,7 @@ enum {
 	PAYS = 6,	  /* it does when one page in so many comes back from there, */
 	PAYS_NO_MORE = 8,
 	/* So many of a hundred come back: nearly all that is evicted is in use, and would rather stay where it is
-	   than be copied twice; fewer: there is something to be found out again. */
+	   than be copied twice, so there are fewer frames; so few: there are more again. */
 	CROWDED = 40,
 	ROOMY = 25,
 	WINDOW_MIN = 64,
@@ -55,11 +55,11 @@ static struct {
 	uint32_t nseg;
 	uint32_t budget; /* frames that may have memory when standby pays, */
 	uint32_t most;	 /* and now */
-	uint32_t part;	  /* the budget is divided by that while standby pays: 1 to SAMPLE */
-	bool pays, young; /* young: the frames have not been round once since that changed */
+	uint32_t part;	 /* the budget is divided by that while standby pays: 1 to SAMPLE */
+	uint32_t wet;	 /* frames that have */
 	uint32_t turn, kept, used; /* batches; pages, since the last verdict */
-	uint32_t wet;  /* frames that have */
-	bool refused;  /* the kernel does not let us read ourselves */
+	bool pays, young; /* young: the frames have not been round once since that changed */
+	bool refused;	  /* the kernel does not let us read ourselves */
 } sb;
 
 static struct entry *entry_of(uint32_t f)
@@ -118,47 +118,41 @@ static uint32_t pop(enum list_name name)
 
 static void set_most(void)
 {
-	uint32_t part = sb.budget / SAMPLE;
+	uint32_t most = sb.budget / (sb.pays ? sb.part : SAMPLE);
 
-	if (sb.pays)
-		part = sb.budget / (sb.part ? sb.part : 1);
-	if (sb.budget && !em_engine.opt.standby_always)
-		__atomic_store_n(&sb.most, part ? part : 1, __ATOMIC_RELAXED);
-	else
-		__atomic_store_n(&sb.most, sb.budget, __ATOMIC_RELAXED);
+	if (em_engine.opt.standby_always)
+		most = sb.budget;
+	else if (sb.budget && !most)
+		most = 1;
+	__atomic_store_n(&sb.most, most, __ATOMIC_RELAXED);
 }
 
 /* A page that is touched at random comes back from standby as often as its frame would have served it where it
    was, so keeping it costs two copies and gains nothing; a stream's never does.  Pages that are in
-   use, and were evicted because nobody can see that, come back more often. */
+   use, and were evicted because nobody can see that, come back more often.  After each change the frames
+   have to go round once before the next. */
 static void judge(void)
 {
 	bool pays = sb.used >= sb.kept / (sb.pays ? PAYS_NO_MORE : PAYS);
-	uint32_t percent;
+	uint32_t part = sb.part, percent;
 
 	if (sb.kept < sb.most || sb.kept < WINDOW_MIN)
 		return;
 	percent = (uint32_t)(sb.used * 100ull / sb.kept);
 	sb.kept = sb.used = 0;
-	if (sb.pays && !sb.young && percent >= CROWDED && sb.part < SAMPLE) {
-		sb.part = sb.part ? 2 * sb.part : 2;
-		sb.young = true;
-		set_most();
-		return;
-	}
-	if (sb.pays && !sb.young && percent <= ROOMY && sb.part > 1) {
-		sb.part /= 2;
-		sb.young = true;
-		set_most();
-		return;
-	}
-	if (!sb.young && pays != sb.pays) {
-		sb.pays = pays;
-		sb.young = true;
-		set_most();
-	} else {
+	if (sb.young) {
 		sb.young = false;
+		return;
 	}
+	if (sb.pays && percent >= CROWDED && part < SAMPLE)
+		part *= 2;
+	else if (sb.pays && percent <= ROOMY && part > 1)
+		part /= 2;
+	sb.young = part != sb.part || pays != sb.pays;
+	sb.part = part;
+	sb.pays = pays;
+	if (sb.young)
+		set_most();
 }
 
 void em_standby_set_budget(uint64_t budget_pages)
@@ -169,6 +163,7 @@ void em_standby_set_budget(uint64_t budget_pages)
 		most = (uint64_t)SEGS_MAX * SEG_FRAMES;
 	em_mutex_lock(&sb.lock);
 	sb.budget = (uint32_t)most;
+	sb.part = sb.part ? sb.part : 1;
 	set_most();
 	em_mutex_unlock(&sb.lock);
 }

@@ -47,7 +47,6 @@
 #define IDLE_MAX_RANDOM 512
 #define ALONG 16 /* pages that come with a fault, what the engine takes at most */
 #define REACH_RANDOM (2 * ALONG + 1)
-#define SLOW 1 /* faults of others for each page of a stream, and more */
 
 struct stream {
 	uint64_t last, edge;
@@ -360,14 +359,14 @@ static struct stream *consider(struct sequential *q, struct thread_streams *t,
 	return NULL;
 }
 
-/* Does the stream move slowly among random faults?  Before it is advanced. */
+/* Does the stream move slowly among random faults: more than one of those for each page?  Before it is advanced. */
 static bool is_slow(const struct thread_streams *t, const struct stream *s,
 		    const struct extmem_fault *f)
 {
 	int64_t moved = steps(s->last, f->page, s->stride);
 
 	return t->noise >= NOISE_RANDOM && (s->stride == 1 || s->stride == -1) &&
-	       t->clock - s->used > SLOW * (uint64_t)(moved > 0 ? moved : 1);
+	       t->clock - s->used > (uint64_t)(moved > 0 ? moved : 1);
 }
 
 static size_t sequential_fault(void *state, struct extmem_stream *stream,

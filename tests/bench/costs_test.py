@@ -69,6 +69,8 @@ def measures(c):
         "kept on standby, of those evicted": per(c.stats["standby"]["kept"], c.evicted),
         "read, of those that come back":
             per(c.stats["faults"]["major"], c.stats["faults"]["major"] + c.stats["standby"]["used"]),
+        "copied back, of those that come back":
+            per(c.stats["standby"]["used"], c.stats["faults"]["major"] + c.stats["standby"]["used"]),
         "metadata, in pages": c.stats["metadata_bytes"] / 4096,
     }
 
@@ -129,14 +131,15 @@ def cases(build):
            {"calls a page brought in": 1, "faults a page brought in": 0.3,
             "shootdowns an evicted page": 0.1,
             "bytes written a dirty page, in pages": 1.05})
-
-
     # Pages in use that are evicted all the same come back by a copy.
     yield ("hot set", touch(build, "hot", 300000, "--writes", "20"), 32 * MIB,
            {"calls a fault": 3.6, "shootdowns an evicted page": 0.1,
             "read, of those that come back": 0.95})
     yield ("in order, then at random", ["/usr/bin/python3", "-c", THEN_AT_RANDOM], 64 * MIB,
            {"metadata, in pages": 650})
+    # Nearly all is in use: it stays where it is rather than be copied to standby and back.
+    yield ("nearly fits", touch(build, "rand-read", 150000), 61 * MIB,
+           {"copied back, of those that come back": 0.52})
     yield ("reserved, hardly touched", ["/usr/bin/python3", "-c", RESERVE], 64 * MIB,
            {"metadata, in pages": 512})
 

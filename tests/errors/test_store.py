@@ -19,7 +19,7 @@ EXTMEM = os.path.join(BUILD, 'extmem')
 READ_LINE = re.compile(r'extmem: swap read failed: page 0x([0-9a-f]+), region 0x([0-9a-f]+)-'
                        r'0x([0-9a-f]+) offset (\d+), store (\S+) offset (\d+), errno (\d+) '
                        r'\((\w+)\): SIGBUS for who needs it\n')
-FULL_LINE = re.compile(r'extmem: the swap store \S+ is full, errno 5 \(EIO\)[^\n]+\n')
+FULL_LINE = re.compile(r'extmem: the swap store \S+ takes no more, errno 5 \(EIO\)[^\n]+\n')
 WRITE_LINE = re.compile(r'extmem: swap write failed: store (\S+) offset (\d+), errno (\d+) '
                         r'\((\w+)\): the pages stay in memory\n')
 # Each is seen by its own code: the ring, plain transfers, eviction without write protection, threads.

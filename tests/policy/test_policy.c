@@ -219,6 +219,13 @@ static void cold_pages_go_first(void **state)
 	sim_stop();
 }
 
+static void start_touched(uint64_t n)
+{
+	sim_start(&em_policy_2q, "cluster=off", 1000, 1000);
+	for (uint64_t i = 0; i < n; i++)
+		sim_touch(i, true);
+}
+
 static void comes_back(uint64_t i, uint32_t info)
 {
 	sim.page[i].state = SIM_RESIDENT;
@@ -238,9 +245,7 @@ static void far_pages_go_first(void **state)
 	extmem_page_t out[200];
 
 	(void)state;
-	sim_start(&em_policy_2q, "cluster=off", 1000, 1000);
-	for (uint64_t i = 0; i < 200; i++)
-		sim_touch(i, true);
+	start_touched(200);
 	for (uint64_t i = 200; i < 380; i++)
 		comes_back(i, 2001 | (i & 1 ? EXTMEM_NEIGHBOUR : 0));
 	for (uint64_t i = 380; i < 390; i++)
@@ -267,9 +272,7 @@ static void advice_spares_what_came_just_now(void **state)
 	extmem_page_t out[10];
 
 	(void)state;
-	sim_start(&em_policy_2q, "cluster=off", 1000, 1000);
-	for (uint64_t i = 0; i < 200; i++)
-		sim_touch(i, true);
+	start_touched(200);
 	for (uint64_t i = 200; i < 240; i++)
 		comes_back(i, 2001);
 	for (uint64_t i = 100; i < 110; i++)
