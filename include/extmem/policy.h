@@ -101,6 +101,9 @@ struct extmem_policy_host {
 
 	/* 1 if the page is resident and its content is in the store already. */
 	int (*is_clean)(extmem_page_t page);
+
+	/* 1 if the page is in the store only: whoever touched it would wait for a read. */
+	int (*is_out)(extmem_page_t page);
 };
 
 /* On a page among the victims: it is not expected back soon, and is not put on standby. */
@@ -191,6 +194,12 @@ struct extmem_prefetch_ops {
 
 	/* Optional: n prefetched pages from `page` on were dropped unused. */
 	void (*wasted)(void *state, extmem_page_t page, uint32_t npages);
+
+	/* Optional.  A fault has brought in pages, from `page` on, by its own read: the n words of
+	   these, in a copy.  Writes at most `max` pages, returns how many: those that are in the
+	   store are read in this order and mapped, before they are touched. */
+	size_t (*content)(void *state, struct extmem_stream *stream, extmem_page_t page,
+			  const uint64_t *word, size_t n, extmem_page_t *out, size_t max);
 };
 
 #ifdef __cplusplus

@@ -500,6 +500,8 @@ void em_host_prefetch_queue(const struct extmem_range *range, size_t n);
 /* Threads that asked for pages ahead lately. */
 uint32_t em_host_readers(void);
 void em_host_wasted(uintptr_t addr, uint32_t npages);
+/* What a fault has read, for the prefetcher to look at: a copy. [engine] */
+void em_host_content(struct em_thread *t, uintptr_t addr, const void *content, uint32_t npages);
 void em_host_tick(uint64_t now_ns);
 const char *em_host_policy_name(void);
 const char *em_host_prefetch_name(void);
@@ -557,6 +559,8 @@ void em_stage_discard(em_word_t w, em_slot_t *slot);
 void em_service_kick(void);
 /* Queues a range for prefetching; drops it when the queue is full. */
 void em_service_prefetch(extmem_page_t first, uint32_t npages);
+/* Queues single pages to be brought in and mapped; drops those that the queue has no room for. */
+void em_service_fetch(const extmem_page_t *page, size_t n);
 void em_service_fork_child(void);
 /* Ends the thread; it starts again when it is needed.  Not inside. */
 void em_service_stop(void);

@@ -13,6 +13,9 @@
 
 #define RING 4096u
 #define BATCH 64u
+/* Pages that one fault's content may name, and as a part of the budget. */
+#define CONTENT_MAX 1024u
+#define CONTENT_PART 16u
 
 struct cell {
 	uint64_t seq;
@@ -129,6 +132,13 @@ static int host_is_clean(extmem_page_t page)
 	return em_word_is_free(w) && em_word_state(w) == EM_CLEAN;
 }
 
+static int host_is_out(extmem_page_t page)
+{
+	em_word_t w = page >> (EM_ADDR_BITS - EM_PAGE_SHIFT) ? 0 : word_of(page);
+
+	return em_word_is_free(w) && em_word_state(w) == EM_SWAPPED;
+}
+
 #define SERVICES(how_to_alloc) { \
 	.size = sizeof(struct extmem_policy_host), \
 	.alloc = how_to_alloc, \
@@ -138,6 +148,7 @@ static int host_is_clean(extmem_page_t page)
 	.tag_set = host_tag_set, \
 	.is_resident = host_is_resident, \
 	.is_clean = host_is_clean, \
+	.is_out = host_is_out, \
 }
 
 static const struct extmem_policy_host services = SERVICES(host_alloc_noted);
@@ -416,6 +427,22 @@ void em_host_prefetch_queue(const struct extmem_range *range, size_t n)
 		if (range[i].npages)
 			em_service_prefetch(range[i].first,
 					    range[i].npages < most ? range[i].npages : most);
+}
+
+void em_host_content(struct em_thread *t, uintptr_t addr, const void *content, uint32_t npages)
+{
+	uint64_t most = host_budget_pages() / CONTENT_PART;
+	extmem_page_t out[CONTENT_MAX];
+	size_t n;
+
+	if (!host.pf->content || !most)
+		return;
+	if (most > CONTENT_MAX)
+		most = CONTENT_MAX;
+	n = host.pf->content(host.pf_state, &t->stream, addr >> EM_PAGE_SHIFT, content,
+			     npages * (EM_PAGE_SIZE / sizeof(uint64_t)), out, most);
+	if (n)
+		em_service_fetch(out, n < most ? n : most);
 }
 
 void em_host_wasted(uintptr_t addr, uint32_t npages)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The service thread: background reclaim and prefetch reads.
+ * The service thread: background reclaim, prefetch reads and fetches.
  *
  * It is started by the first fault that needs it, so a program that fits its budget never has
  * one.  All asynchronous I/O is submitted here and nowhere else: io_uring delivers completions as work
@@ -13,11 +13,12 @@
 #include "core.h"
 
 #include "capture.h"
+#include "fetch.h"
 #include "meta.h"
 #include "standby.h"
 #include "sys.h"
 
-enum { BATCHES = 4, QUEUE = 512, IOQ_DEPTH = 128, IDLE_US = 100000, REAP_US = 1000 };
+enum { BATCHES = 4, QUEUE = 512, FETCH_QUEUE = 4096, IOQ_DEPTH = 128, IDLE_US = 100000, REAP_US = 1000 };
 
 static struct {
 	uint32_t state; /* 0 none, 1 starting or running, 2 cannot be had */
@@ -28,8 +29,13 @@ static struct {
 	struct em_mutex lock;
 	struct extmem_range range[QUEUE];
 	uint32_t head, tail;
+	/* Single pages to fetch. */
+	extmem_page_t fetch[FETCH_QUEUE];
+	uint32_t fetch_head, fetch_tail;
 	/* The thread's own. */
 	struct extmem_range current;
+	struct em_fetch *fetch_free;
+	bool fetches; /* something was to be fetched */
 	struct em_batch *free[BATCHES];
 	uint32_t nfree;
 	uint32_t leaving; /* victims of the batches in flight */
@@ -122,6 +128,46 @@ static bool start_prefetch(void)
 	return progress;
 }
 
+static bool pop_fetch(extmem_page_t *page)
+{
+	bool have;
+
+	em_mutex_lock(&sv.lock);
+	have = sv.fetch_head != sv.fetch_tail;
+	if (have)
+		*page = sv.fetch[sv.fetch_tail++ % FETCH_QUEUE];
+	em_mutex_unlock(&sv.lock);
+	return have;
+}
+
+static bool start_fetching(void)
+{
+	extmem_page_t page;
+	bool progress = false;
+
+	if (!sv.fetches && __atomic_load_n(&sv.fetch_head, __ATOMIC_RELAXED)) {
+		sv.fetches = true;
+		sv.fetch_free = em_fetch_pool();
+	}
+	while (sv.fetch_free && room_for(1) && em_fetch_has_room() && pop_fetch(&page)) {
+		struct em_fetch *f = sv.fetch_free;
+
+		if (!em_fetch_start(f, page))
+			continue;
+		sv.fetch_free = f->next;
+		submit(&f->io);
+		progress = true;
+	}
+	return progress;
+}
+
+static void finish_fetch(struct em_fetch *f)
+{
+	em_fetch_finish(f);
+	f->next = sv.fetch_free;
+	sv.fetch_free = f;
+}
+
 static uint32_t finish_batch(struct em_batch *b)
 {
 	uint32_t gone;
@@ -202,6 +248,8 @@ static void complete(struct em_io *io)
 			finish_cleaning(b);
 		else
 			finish_batch(b);
+	} else if (io->fetch) {
+		finish_fetch(io->cookie);
 	} else {
 		struct em_chunk *c = io->cookie;
 
@@ -270,6 +318,7 @@ static void finish(struct em_thread *t)
 	while (sv.nfree)
 		em_batch_put(sv.free[--sv.nfree]);
 	sv.ioq = NULL;
+	sv.fetches = false;
 	em_ioq_destroy(q);
 	sv.reclaiming = false;
 	em_leave(t, false);
@@ -295,6 +344,7 @@ static void service_main(void *arg)
 		if (!closing) {
 			em_stage_settle();
 			busy |= em_standby_settle();
+			busy |= start_fetching();
 			busy |= start_prefetch();
 			busy |= start_cleaning();
 			busy |= start_reclaim();
@@ -374,6 +424,20 @@ void em_service_prefetch(extmem_page_t first, uint32_t npages)
 	}
 	em_mutex_unlock(&sv.lock);
 	if (queued)
+		em_service_kick();
+}
+
+void em_service_fetch(const extmem_page_t *page, size_t n)
+{
+	size_t i = 0;
+
+	if (__atomic_load_n(&sv.state, __ATOMIC_ACQUIRE) == 2)
+		return;
+	em_mutex_lock(&sv.lock);
+	for (; i < n && sv.fetch_head - sv.fetch_tail < FETCH_QUEUE; i++)
+		sv.fetch[sv.fetch_head++ % FETCH_QUEUE] = page[i];
+	em_mutex_unlock(&sv.lock);
+	if (i)
 		em_service_kick();
 }
 

@@ -192,6 +192,7 @@ enum em_fault_result em_swapin_demand(struct em_site *s, em_word_t w)
 	em_stat_add(pages_in, have);
 	em_site_inc(s, faults_major);
 	__atomic_fetch_add(&s->r->stats.pages_in, have, __ATOMIC_RELAXED);
+	em_host_content(s->t, l.s.addr, s->t->bounce, l.n);
 	return EM_FAULT_DONE;
 }
 

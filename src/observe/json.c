@@ -152,6 +152,7 @@ static void put_paging(struct json *j)
 	COUNTER("pages", prefetched);
 	COUNTER("used", prefetched_used);
 	COUNTER("unused", prefetched_unused);
+	COUNTER("pointed", fetched);
 	close_group(j, '}');
 
 	open_group(j, "standby", '{');

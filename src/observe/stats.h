@@ -29,6 +29,7 @@
 	X(prefetched)		\
 	X(prefetched_used)	\
 	X(prefetched_unused)	\
+	X(fetched)		\
 	X(standby_kept)		\
 	X(bytes_read)		\
 	X(bytes_written)	\

@@ -21,10 +21,12 @@
  *
  * start=N  first window, pages (4)      max=N  largest window, pages (1024)
  * around   (on)
+ * pointers (on; always: at each fault, for tests) what the pages of a slow stream point to: see pointers.c
  */
 #include <errno.h>
 
 #include "around.h"
+#include "pointers.h"
 #include "policy/args.h"
 #include "policy/registry.h"
 
@@ -66,6 +68,7 @@ struct __attribute__((may_alias)) thread_streams {
 	uint64_t candidate[CANDIDATES];
 	uint32_t clock, waste_seen;
 	uint16_t noise, next_candidate;
+	uint8_t along; /* this fault brings pages of a slow stream */
 };
 _Static_assert(sizeof(struct thread_streams) <= sizeof(struct extmem_stream), "too large");
 
@@ -80,6 +83,7 @@ struct sequential {
 	unsigned start, max;
 	bool around_too;
 	struct em_around around;
+	struct em_pointers pointers;
 	uint32_t waste_seq;
 	uint64_t waste[WASTE_LOG];
 	uint64_t *ends;
@@ -104,13 +108,18 @@ static int sequential_init(const struct extmem_policy_host *host, const char *ar
 			continue;
 		if (em_arg_is(&a, "around") && em_arg_switch(&a, &q->around_too))
 			continue;
-		em_args_complain(&a, "sequential", "start=1..1024, max=1..32768, around=on|off",
-				 err, err_len);
+		if (em_arg_is(&a, "pointers") && em_pointers_arg(&q->pointers, &a))
+			continue;
+		em_args_complain(&a, "sequential",
+				 "start=1..1024, max=1..32768, around=on|off, pointers=on|off|always", err,
+				 err_len);
 		return -EINVAL;
 	}
 	*state = q;
 	q->ends = host->alloc(ENDS * sizeof(*q->ends));
-	return q->ends ? em_around_init(&q->around, host) : -ENOMEM;
+	if (!q->ends || em_around_init(&q->around, host))
+		return -ENOMEM;
+	return em_pointers_init(&q->pointers, host);
 }
 
 static inline int64_t diff(uint64_t a, uint64_t b)
@@ -378,9 +387,12 @@ static size_t sequential_fault(void *state, struct extmem_stream *stream,
 	size_t n = 0;
 	bool slow;
 
+	t->along = false;
 	if (f->advice == EXTMEM_ADVICE_RANDOM || f->window_max < WINDOW_MIN)
 		return 0;
 	t->clock++;
+	if (!f->hit)
+		em_pointers_fault(&q->pointers, f->page);
 	if (t->waste_seen != __atomic_load_n(&q->waste_seq, __ATOMIC_RELAXED))
 		halve_wasteful(q, t);
 	s = find(t, f->page);
@@ -397,8 +409,10 @@ static size_t sequential_fault(void *state, struct extmem_stream *stream,
 		return n;
 	slow = is_slow(t, s, f);
 	s->used = t->clock;
-	if (slow && !f->hit)
+	if (slow && !f->hit) {
+		t->along = true;
 		return take_along(s, f, out);
+	}
 	if (slow) {
 		s->last = f->page;
 		return 0;
@@ -415,6 +429,16 @@ static void sequential_wasted(void *state, extmem_page_t page, uint32_t npages)
 	__atomic_store_n(&q->waste[at % WASTE_LOG], page, __ATOMIC_RELAXED);
 }
 
+static size_t sequential_content(void *state, struct extmem_stream *stream, extmem_page_t page,
+				 const uint64_t *word, size_t n, extmem_page_t *out, size_t max)
+{
+	struct sequential *q = state;
+	const struct thread_streams *t = (const struct thread_streams *)stream->word;
+
+	(void)page;
+	return em_pointers_find(&q->pointers, t->along, word, n, out, max);
+}
+
 const struct extmem_prefetch_ops em_prefetch_sequential = {
 	.size = sizeof(struct extmem_prefetch_ops),
 	.abi = EXTMEM_POLICY_ABI,
@@ -425,4 +449,5 @@ const struct extmem_prefetch_ops em_prefetch_sequential = {
 	.init = sequential_init,
 	.fault = sequential_fault,
 	.wasted = sequential_wasted,
+	.content = sequential_content,
 };

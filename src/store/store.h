@@ -143,6 +143,7 @@ struct em_ioq;
 
 struct em_io {
 	bool write;
+	bool fetch;	   /* the caller's: see fetch.h */
 	em_slot_t slot;	   /* consecutive slots from here */
 	struct iovec *iov; /* owned by the caller until completion */
 	int iovcnt;

@@ -659,9 +659,9 @@ end:
 
 /* ---- prefetch (stage.c) --------------------------------------------------------------------- */
 
-proctype service()
+proctype service(bool no_wp)
 {
-	byte seen_slot; bool got;
+	byte seen_slot; bool got, copy_cur;
 end:
 	do
 	:: atomic { !frame_used && state == SWAPPED && !locked -> seen_slot = slot }
@@ -678,6 +678,23 @@ end:
 			fi
 		fi;
 		seen_slot = NONE
+	:: atomic { state == SWAPPED && !locked -> seen_slot = slot } /* fetch.c: mapped at once */
+		TAKE(SWAPPED, FILLING);
+		if
+		:: !got
+		:: got ->
+			assert(slot_used[seen_slot]);
+			copy_cur = slot_cur[seen_slot];
+			if
+			:: atomic { !no_wp -> map_page(copy_cur, true) }
+				atomic { GO(FILLING, CLEAN) }
+			:: atomic { no_wp -> map_page(copy_cur, false) }
+				atomic { GO(FILLING, DIRTY); FORGET }
+				slot_free(seen_slot)
+			:: atomic { GO(FILLING, SWAPPED) }
+			fi
+		fi;
+		seen_slot = NONE; copy_cur = false
 	:: atomic { state == STAGED && !locked && frame_used && slot != KEPT -> GO(STAGED, SWAPPED); slot = frame_slot }
 		frame_put()
 	od
@@ -780,7 +797,7 @@ init {
 		do :: i < USERS -> run user(no_wp); i++ :: else -> break od; i = 0;
 		do :: i < KERNELS -> run kernel_access(no_wp); i++ :: else -> break od; i = 0;
 		do :: i < RECLAIMS -> run reclaim(no_wp); i++ :: else -> break od; i = 0;
-		if :: SERVICE -> run service() :: else fi;
+		if :: SERVICE -> run service(no_wp) :: else fi;
 		if :: RANGE -> run range() :: else fi
 	}
 }

@@ -75,6 +75,12 @@ static int host_is_resident(extmem_page_t page)
 	return p && p->state == SIM_RESIDENT;
 }
 
+static int host_is_out(extmem_page_t page)
+{
+	(void)page;
+	return 0;
+}
+
 static int host_is_clean(extmem_page_t page)
 {
 	struct sim_page *p = page_of(page);
@@ -91,6 +97,7 @@ const struct extmem_policy_host sim_host = {
 	.tag_set = host_tag_set,
 	.is_resident = host_is_resident,
 	.is_clean = host_is_clean,
+	.is_out = host_is_out,
 };
 
 void sim_start(const struct extmem_policy_ops *ops, const char *args, uint64_t npages,

@@ -26,6 +26,17 @@ static size_t strict_fault(void *state, struct extmem_stream *stream, const stru
 	return 1;
 }
 
+/* What is no page, what is there already, and more than it was asked for. */
+static size_t strict_content(void *state, struct extmem_stream *stream, extmem_page_t page,
+			     const uint64_t *word, size_t n, extmem_page_t *out, size_t max)
+{
+	(void)state;
+	(void)stream;
+	for (size_t i = 0; i < max; i++)
+		out[i] = i % 4 == 0 ? ~0ull >> i % 64 : i % 4 == 1 ? word[i % n] : i % 4 == 2 ? page : page + i;
+	return max + 5;
+}
+
 const struct extmem_prefetch_ops extmem_prefetch = {
 	.size = sizeof(struct extmem_prefetch_ops),
 	.abi = EXTMEM_POLICY_ABI,
@@ -33,4 +44,5 @@ const struct extmem_prefetch_ops extmem_prefetch = {
 	.description = "for tests",
 	.init = strict_init,
 	.fault = strict_fault,
+	.content = strict_content,
 };
