@@ -48,6 +48,11 @@
 #define JUMP_FAULTS 8
 #define IDLE_MAX_RANDOM 512
 #define ALONG 16 /* pages that come with a fault, what the engine takes at most */
+#define DENSE 8
+/* Of so many pages asked for more than one in CAREFUL_ON wasted: careful, until it is one in CAREFUL_OFF. */
+#define CAREFUL_ROUND 2048
+#define CAREFUL_ON 3
+#define CAREFUL_OFF 24
 #define REACH_RANDOM (2 * ALONG + 1)
 
 struct stream {
@@ -55,7 +60,7 @@ struct stream {
 	uint32_t used; /* the thread's clock when it last moved */
 	uint16_t window;
 	int8_t stride; /* 0: free */
-	uint8_t reserved;
+	uint8_t dense; /* faults in a row with no page left out between, at most DENSE */
 };
 
 /* Instead of a candidate's stride: it is the end of a group that was read around its fault, and the stream may
@@ -84,6 +89,7 @@ struct sequential {
 	bool around_too;
 	struct em_around around;
 	struct em_pointers pointers;
+	uint32_t asked, wasted, careful; /* pages lately; see note_asked */
 	uint32_t waste_seq;
 	uint64_t waste[WASTE_LOG];
 	uint64_t *ends;
@@ -199,6 +205,40 @@ static void halve_wasteful(struct sequential *q, struct thread_streams *t)
 	}
 }
 
+/*
+ * Where streams are short or leave pages out (the lists of a graph), much of what is read ahead of them is read in
+ * vain, and what one has taught is of no use to the next.  So while much is wasted, of whatever stream, only those
+ * are read ahead that have left out nothing for a while.
+ */
+static void note_asked(struct sequential *q, uint32_t n)
+{
+	uint32_t asked = __atomic_add_fetch(&q->asked, n, __ATOMIC_RELAXED), wasted;
+
+	if (asked < CAREFUL_ROUND)
+		return;
+	wasted = __atomic_load_n(&q->wasted, __ATOMIC_RELAXED);
+	__atomic_store_n(&q->careful, wasted * (uint64_t)(q->careful ? CAREFUL_OFF : CAREFUL_ON) > asked,
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&q->asked, asked / 2, __ATOMIC_RELAXED);
+	__atomic_store_n(&q->wasted, wasted / 2, __ATOMIC_RELAXED);
+}
+
+static bool may_ask(const struct sequential *q, const struct stream *s)
+{
+	return s->dense >= DENSE || !__atomic_load_n(&q->careful, __ATOMIC_RELAXED);
+}
+
+/* Did the stream come from `before` to where it is without leaving out a page?  npages came with the fault. */
+static void note_move(struct stream *s, uint64_t before, uint32_t npages)
+{
+	int64_t moved = steps(before, s->last, s->stride);
+
+	if (moved > (int64_t)npages + 1)
+		s->dense = 0;
+	else if (s->dense < DENSE)
+		s->dense++;
+}
+
 /* Names the pages from the edge to a window beyond `last`. */
 static size_t ask(struct stream *s, const struct extmem_fault *f, struct extmem_range *out,
 		  size_t max)
@@ -257,23 +297,31 @@ static size_t advance(struct sequential *q, struct stream *s, const struct extme
 		      struct extmem_range *out, size_t max)
 {
 	unsigned limit = f->window_max < q->max ? f->window_max : q->max;
+	uint64_t before = s->last;
 	int64_t ahead;
+	size_t k;
 
 	/* The engine maps runs upwards: only a forward stream moves by the whole run. */
 	s->last = s->stride == 1 ? f->page + (f->npages ? f->npages : 1) - 1 : f->page;
+	note_move(s, before, f->npages);
 	ahead = steps(s->last, s->edge, s->stride) - 1;
 	if (ahead < 0 || (!f->hit && ahead > 0)) {
 		/* overtaken; or a page asked for is not there: ask again from here on */
 		s->edge = s->last + (uint64_t)(int64_t)s->stride;
 		ahead = 0;
 	}
+	if (!may_ask(q, s))
+		return 0;
 	if (s->window > limit)
 		s->window = (uint16_t)limit;
 	if (ahead && s->window - ahead < least_to_ask(s))
 		return 0;
 	if (s->window < limit)
 		s->window = s->window * 2u < limit ? (uint16_t)(s->window * 2u) : (uint16_t)limit;
-	return s->window > ahead ? ask(s, f, out, max) : 0;
+	k = s->window > ahead ? ask(s, f, out, max) : 0;
+	for (size_t i = 0; i < k; i++)
+		note_asked(q, out[i].npages);
+	return k;
 }
 
 static struct stream *start(struct sequential *q, struct thread_streams *t,
@@ -286,6 +334,7 @@ static struct stream *start(struct sequential *q, struct thread_streams *t,
 		if (!t->s[i].stride || (int32_t)(t->s[i].used - s->used) < 0)
 			s = &t->s[i];
 	s->stride = (int8_t)stride;
+	s->dense = 0;
 	s->last = f->page;
 	s->edge = f->page + (uint64_t)(int64_t)stride;
 	/* advance() doubles before it asks */
@@ -425,7 +474,7 @@ static void sequential_wasted(void *state, extmem_page_t page, uint32_t npages)
 	struct sequential *q = state;
 	uint32_t at = __atomic_fetch_add(&q->waste_seq, 1, __ATOMIC_RELAXED);
 
-	(void)npages;
+	__atomic_fetch_add(&q->wasted, npages, __ATOMIC_RELAXED);
 	__atomic_store_n(&q->waste[at % WASTE_LOG], page, __ATOMIC_RELAXED);
 }
 

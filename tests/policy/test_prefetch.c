@@ -294,6 +294,44 @@ static void hands_tied(void **state)
 	assert_int_equal(e.named, 0);
 }
 
+/* All is in the store again, and what was named for nothing is told. */
+static void forget_all(void)
+{
+	for (uint64_t i = 0; i < NPAGES; i++)
+		if (e.ready[i] > 1)
+			ops->wasted(e.state, BASE + i, 1);
+	memset(e.ready, 0, sizeof(e.ready));
+}
+
+static void short_lists(unsigned n)
+{
+	while (n--) {
+		uint64_t at = sim_random() % (NPAGES - 8);
+
+		for (uint64_t i = at; i < at + 6; i++)
+			touch(i);
+		forget_all();
+	}
+}
+
+/* What is read ahead of short streams is wasted, and then only long ones are. */
+static void waste_makes_careful(void **state)
+{
+	uint64_t named;
+
+	(void)state;
+	engine_start();
+	short_lists(2000);
+	named = e.named;
+	short_lists(1000);
+	print_message("short lists: %lu named at first, %lu later\n", named, e.named - named);
+	assert_true((e.named - named) * 10 < named / 2);
+	e.misses = 0;
+	for (uint64_t i = 100; i < 3000; i++)
+		touch(i);
+	assert_true(e.misses * 10 < 2900);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,6 +347,7 @@ int main(void)
 		cmocka_unit_test(random_costs_next_to_nothing),
 		cmocka_unit_test(waste_shrinks_the_window),
 		cmocka_unit_test(hands_tied),
+		cmocka_unit_test(waste_makes_careful),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
