@@ -303,6 +303,23 @@ static int set_verbose(struct em_options *o, const char *value, char *why)
 	return 0;
 }
 
+static const char *const expect_writes[] = {
+	[EM_EXPECT_WRITES_NO] = "no",
+	[EM_EXPECT_WRITES_YES] = "yes",
+	[EM_EXPECT_WRITES_ALWAYS] = "always",
+};
+
+static int set_expect_writes(struct em_options *o, const char *value, char *why)
+{
+	for (int i = 0; i < (int)(sizeof(expect_writes) / sizeof(expect_writes[0])); i++)
+		if (!strcmp(value, expect_writes[i])) {
+			o->expect_writes = (enum em_expect_writes)i;
+			return 0;
+		}
+	return em_options_fail(why, REASON_LEN,
+			       "not yes, no or always; give no to map every page that is read protected");
+}
+
 static int set_follow_exec(struct em_options *o, const char *value, char *why)
 {
 	if (strcmp(value, "yes") && strcmp(value, "no"))
@@ -372,6 +389,7 @@ static const struct option_entry {
 	{"stats", "EXTMEM_STATS", set_stats},
 	{"stats-pid", "EXTMEM_STATS_PID", set_stats_pid},
 	{"verbose", "EXTMEM_VERBOSE", set_verbose},
+	{"expect-writes", "EXTMEM_EXPECT_WRITES", set_expect_writes},
 	{"follow-exec", "EXTMEM_FOLLOW_EXEC", set_follow_exec},
 	{"mask", "EXTMEM_MASK", set_mask},
 };
@@ -384,6 +402,7 @@ void em_options_init(struct em_options *o)
 	strcpy(o->prefetch, "sequential");
 	o->delivery = EM_DELIVERY_UPCALL;
 	o->follow_exec = true;
+	o->expect_writes = EM_EXPECT_WRITES_YES;
 	o->delivery_threads = 1;
 	o->standby_percent = STANDBY_DEFAULT_PERCENT;
 	o->spin_us = SPIN_DEFAULT_US;
@@ -570,6 +589,10 @@ int em_options_to_env(const struct em_options *o)
 		err = env_put_number("EXTMEM_VERBOSE", 1, o->verbose);
 	if (!err)
 		err = env_put("EXTMEM_FOLLOW_EXEC", o->follow_exec ? "" : "no");
+	if (!err)
+		err = env_put("EXTMEM_EXPECT_WRITES", o->expect_writes == EM_EXPECT_WRITES_YES
+								? ""
+								: expect_writes[o->expect_writes]);
 	if (!err)
 		err = env_put_mask(o->feature_mask);
 	return err;

@@ -15,6 +15,7 @@
 
 /* What is done where a system call cannot be patched: trap when needed, always, never. */
 enum em_syscalls { EM_SYSCALLS_AUTO = 0, EM_SYSCALLS_DISPATCH = 1, EM_SYSCALLS_PATCH = 2 };
+enum em_expect_writes { EM_EXPECT_WRITES_NO = 0, EM_EXPECT_WRITES_YES = 1, EM_EXPECT_WRITES_ALWAYS = 2 };
 enum em_delivery { EM_DELIVERY_UPCALL = 0, EM_DELIVERY_THREAD = 1 };
 
 /* Kernel features that can be masked off to imitate older kernels: EXTMEM_MASK=move,wp,... */
@@ -47,6 +48,7 @@ struct em_options {
 	uint64_t min_map_bytes;	     /* default 1 MiB */
 	unsigned standby_percent;    /* --standby / EXTMEM_STANDBY: of the budget, for evicted pages */
 	bool standby_always;	     /* ,always: whether it pays or not */
+	enum em_expect_writes expect_writes; /* --expect-writes / EXTMEM_EXPECT_WRITES */
 	unsigned spin_us;	     /* --spin / EXTMEM_SPIN: a thread waits so long awake for a page */
 	char stats_path[4096];	     /* "": none, "-": stderr */
 	long stats_pid;		     /* EXTMEM_STATS_PID: the process that writes stats_path itself;

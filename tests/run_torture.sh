@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# The torture matrix: delivery x policy x prefetcher x (io_uring, plain), half of it with pages on standby;
-# kernels imitated by masking features, root and an ordinary user.  Prints TAP.
+# The torture matrix: delivery x policy x prefetcher x (io_uring, plain), half of it with pages on standby and
+# mapped writable when they are read; kernels imitated by masking features, root and an ordinary user.  Prints TAP.
 #
 #   run_torture.sh [BUILD]
 #     SECONDS_PER_CELL  length of each torture run (default 2; with STRESS set 60)
@@ -15,7 +15,8 @@ seconds=${seconds:-2}
 rounds=${STRESS_ROUNDS:-1}
 extmem=$build/extmem
 tests=$build/tests/torture
-standby="--standby 30%,always"
+# What half of the cells have beside: pages on standby, and all that is read mapped writable
+standby="--standby 30%,always --expect-writes always"
 n=0
 bad=0
 

@@ -7,7 +7,8 @@ import subprocess
 
 PAGE_BYTES = 4096
 JOBS = {
-    "rand_4k_qd1": ["--rw=randread", "--bs=4k", "--iodepth=1"],
+    **{f"rand_4k_qd{depth}": ["--rw=randread", "--bs=4k", f"--iodepth={depth}"]
+       for depth in (1, 2, 8, 32)},
     "seq_256k_qd4": ["--rw=read", "--bs=256k", "--iodepth=4"],
 }
 

@@ -14,13 +14,13 @@ class _RawDisk:
     job: str
     name: str
     factor: float
-    at_least: float
+    at_least: float = None         # a bar, or only to compare
 
     def variant(self):
         return Variant(self.name, "disk", (self.job, self.factor))
 
-    def bar(self):
-        return Bar("touches", "extmem", self.name, at_least=self.at_least)
+    def bars(self):
+        return [Bar("touches", "extmem", self.name, at_least=self.at_least)] if self.at_least else []
 
 
 def _compressible(plan, pattern, threads=1):
@@ -47,7 +47,7 @@ def _touch_cases(plan, pattern, preferred, bars, extra=(), note="", zram=False, 
         bar = [Bar("touches", "extmem", "swap", at_least=at_least)] if at_least else []
         if disk and threads in disk:
             sides.append(disk[threads].variant())
-            bar.append(disk[threads].bar())
+            bar += disk[threads].bars()
         result.append(Case(label, command, sides, [TOUCHES], bar, size // 2))
     return result
 
@@ -65,9 +65,10 @@ def seq_write(plan):
 
 def rand_read(plan):
     # Half of the pages are resident, so at best every other touch reads.
-    disk = _RawDisk("rand_4k_qd1", "raw disk, 2 touches a read", 2, 0.95)
+    disk = {threads: _RawDisk(f"rand_4k_qd{threads}", "raw disk, 2 touches a read", 2,
+                              0.95 if threads == 1 else None) for threads in (1, 2, 8, 32)}
     return [*_touch_cases(plan, "rand-read", (0, 3), {1: 1.0, 2: 1.1, 8: 1.3, 32: 1.2}, zram=True,
-                          disk={1: disk}),
+                          disk=disk),
             *_compressible(plan, "rand-read")]
 
 

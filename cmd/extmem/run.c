@@ -33,6 +33,9 @@ static const char help[] =
 	"                                                                     EXTMEM_STANDBY\n"
 	"  --spin USEC                           a thread waits so long awake for a page while\n"
 	"                                        processors are idle (100; 0: never) EXTMEM_SPIN\n"
+	"  --expect-writes yes|no|always         pages that are read and then nearly always\n"
+	"                                        written come in writable (default yes)\n"
+	"                                                               EXTMEM_EXPECT_WRITES\n"
 	"  --stats FILE                          statistics as JSON at exit, - is stderr\n"
 	"                                                                     EXTMEM_STATS\n"
 	"  --follow-exec yes|no                  manage the programs that it executes, too\n"
@@ -47,7 +50,7 @@ static const struct option long_options[] = {
 	{"policy", required_argument, NULL, 'o'},   {"prefetch", required_argument, NULL, 'o'},
 	{"delivery", required_argument, NULL, 'o'}, {"syscalls", required_argument, NULL, 'o'},
 	{"min-map", required_argument, NULL, 'o'},  {"spin", required_argument, NULL, 'o'},
-	{"standby", required_argument, NULL, 'o'},
+	{"standby", required_argument, NULL, 'o'},  {"expect-writes", required_argument, NULL, 'o'},
 	{"stats", required_argument, NULL, 'o'},    {"verbose", no_argument, NULL, 'v'},
 	{"follow-exec", required_argument, NULL, 'o'},
 	{"help", no_argument, NULL, 'h'},	    {NULL, 0, NULL, 0},

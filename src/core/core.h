@@ -19,6 +19,7 @@
 
 #include "lock.h"
 #include "pageword.h"
+#include "update.h"
 
 #include "../observe/stats.h"
 #include "../options.h"
@@ -54,6 +55,7 @@ struct em_region {
 	uint8_t kind, advice;	/* enum em_region_kind, enum extmem_access_advice */
 	struct em_region *prev, *next; /* under map lock */
 	struct em_region_stats stats;
+	struct em_update update;
 };
 
 /* 2 MiB of address space.  Invariant: seg_pages[i] = number of words whose state is not

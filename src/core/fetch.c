@@ -55,9 +55,11 @@ bool em_fetch_start(struct em_fetch *f, extmem_page_t page)
 
 void em_fetch_finish(struct em_fetch *f)
 {
-	bool clean = em_uffd.features & EM_FEAT_WP;
+	/* Its word is FILLING, so its region stays. */
+	struct em_region *r = em_range_region_at(f->addr);
+	bool expected = r && em_update_expected(r, f->addr);
+	bool clean = (em_uffd.features & EM_FEAT_WP) && !expected;
 	uint32_t distance = em_evict_distance(em_word_load(f->wp)) | EXTMEM_NEIGHBOUR, done;
-	struct em_region *r;
 	int err = f->io.result;
 
 	if (!err)
@@ -72,11 +74,14 @@ void em_fetch_finish(struct em_fetch *f)
 	em_word_release(f->wp, clean ? EM_CLEAN : EM_DIRTY, clean ? f->io.slot : EM_SLOT_NONE, 0, 0);
 	if (!clean)
 		em_slots_free(em_engine.store, f->io.slot);
+	else if (r)
+		em_update_came(r, f->addr);
 	em_event(f->addr, EXTMEM_EV_SWAP_IN, distance);
 	em_stat_add(bytes_read, EM_PAGE_SIZE);
 	em_stat_inc(pages_in);
 	em_stat_inc(fetched);
-	r = em_range_region_at(f->addr);
+	if (expected)
+		em_stat_inc(writes_expected);
 	if (r)
 		__atomic_fetch_add(&r->stats.pages_in, 1, __ATOMIC_RELAXED);
 }

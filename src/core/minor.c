@@ -208,8 +208,10 @@ enum em_fault_result em_minor_upgrade(struct em_site *s, em_word_t w)
 		/* Refused: perhaps protected still. */
 		em_word_release(s->wp + i, EM_DIRTY, EM_SLOT_NONE, EM_W_MAYBE_WP,
 				ret ? EM_W_MAYBE_WP : 0);
-		if (slot[i] != EM_SLOT_NONE)
+		if (slot[i] != EM_SLOT_NONE) {
 			em_slots_free(em_engine.store, slot[i]);
+			em_update_written(s->r, s->addr + i * EM_PAGE_SIZE);
+		}
 		/* A dirty neighbour only comes along: nobody has used it. */
 		if (!i || slot[i] != EM_SLOT_NONE)
 			em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_WRITE, 0);

@@ -95,7 +95,9 @@ static void publish_read(struct load *l, uint32_t i, bool clean)
 		distance |= EXTMEM_NEIGHBOUR;
 
 	em_word_release(wp, clean ? EM_CLEAN : EM_DIRTY, clean ? l->slot + i : EM_SLOT_NONE, 0, 0);
-	if (!clean)
+	if (clean)
+		em_update_came(l->s.r, l->s.addr + i * EM_PAGE_SIZE);
+	else
 		em_slots_free(em_engine.store, l->slot + i);
 	em_event(l->s.addr + i * EM_PAGE_SIZE, EXTMEM_EV_SWAP_IN, distance);
 }
@@ -119,15 +121,19 @@ static uint32_t map_part(struct load *l, uint32_t from, uint32_t end, bool clean
 	return done;
 }
 
-/* The page that is written is mapped writable, its neighbours clean. */
+/* The page that is written, or is expected to be, is mapped writable; its neighbours clean, but for those
+   of a stream where the same is expected of them. */
 static uint32_t map_read(struct load *l, bool write, int *err)
 {
+	bool expected = em_update_expected(l->s.r, l->s.addr + l->mine * EM_PAGE_SIZE);
 	uint32_t have;
 
 	*err = 0;
-	if (!wp_available())
+	if (!write && expected)
+		em_stat_add(writes_expected, l->around ? 1 : l->n);
+	if (!wp_available() || (expected && !l->around))
 		return map_part(l, 0, l->n, false, err);
-	if (!write)
+	if (!write && !expected)
 		return map_part(l, 0, l->n, true, err);
 	have = map_part(l, l->mine, l->mine + 1, false, err);
 	have += map_part(l, 0, l->mine, true, err);
@@ -226,7 +232,9 @@ static void publish_staged(struct em_site *s, struct em_chunk *c, uint32_t pos, 
 
 		em_word_release(s->wp + i, clean ? EM_CLEAN : EM_DIRTY, clean ? slot : EM_SLOT_NONE,
 				0, 0);
-		if (!clean)
+		if (clean)
+			em_update_came(s->r, s->addr + i * EM_PAGE_SIZE);
+		else
 			em_slots_free(em_engine.store, slot);
 		em_event(s->addr + i * EM_PAGE_SIZE, EXTMEM_EV_PREFETCH_USED, distance);
 	}
@@ -297,7 +305,7 @@ static enum em_fault_result map_standby(struct em_site *s, em_word_t w)
 	if (!em_word_take(s->wp, &w, EM_FILLING))
 		return EM_FAULT_DONE;
 	slot = em_standby_slot(frame);
-	writable = s->write || slot == EM_SLOT_NONE;
+	writable = s->write || slot == EM_SLOT_NONE || em_update_expected(s->r, s->addr);
 	em_charge(s->t, 1);
 	err = em_uffd_copy(s->addr, em_standby_content(frame), 1, !writable, &done);
 	if (err == -EEXIST)
@@ -309,7 +317,9 @@ static enum em_fault_result map_standby(struct em_site *s, em_word_t w)
 	}
 	em_standby_put(frame, true);
 	em_word_release(s->wp, writable ? EM_DIRTY : EM_CLEAN, writable ? EM_SLOT_NONE : slot, 0, 0);
-	if (writable && slot != EM_SLOT_NONE)
+	if (!writable)
+		em_update_came(s->r, s->addr);
+	else if (slot != EM_SLOT_NONE)
 		em_slots_free(em_engine.store, slot);
 	/* It had not left memory: distance 0. */
 	em_event(s->addr, EXTMEM_EV_SWAP_IN, 0);
@@ -324,7 +334,8 @@ enum em_fault_result em_swapin_staged(struct em_site *s, em_word_t w)
 	struct em_chunk *c;
 	struct extmem_range range[EM_PREFETCH_RANGES];
 	/* Who has been writing page after page gets everything writable; one write gets one page. */
-	bool writable = !wp_available() || s->t->rmw;
+	bool expected = em_update_expected(s->r, s->addr);
+	bool writable = !wp_available() || s->t->rmw || expected;
 	uint32_t pos = em_stage_pos(em_word_slot(w)), run, done;
 	size_t nrange;
 	int err;
@@ -340,6 +351,8 @@ enum em_fault_result em_swapin_staged(struct em_site *s, em_word_t w)
 	if (!run)
 		return em_fault_error(err);
 	done = run + map_staged_rest(s, c, writable);
+	if (expected)
+		em_stat_add(writes_expected, done);
 	em_stage_put(c, done);
 	em_stat_inc(faults_prefetch_hit);
 	em_stat_add(prefetched_used, done);

@@ -146,6 +146,7 @@ static void put_paging(struct json *j)
 	COUNTER("out", pages_out);
 	COUNTER("dropped_clean", pages_dropped_clean);
 	COUNTER("discarded", pages_discarded);
+	COUNTER("writes_expected", writes_expected);
 	close_group(j, '}');
 
 	open_group(j, "prefetch", '{');

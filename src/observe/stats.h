@@ -20,6 +20,7 @@
 	X(faults_standby)	\
 	X(faults_write_protect)	\
 	X(faults_waited)	\
+	X(writes_expected)	\
 	X(faults_spurious)	\
 	X(first_touch_pages)	\
 	X(pages_in)		\

@@ -73,6 +73,9 @@ def measures(c):
         "waited for, of the pages that come in": per(c.stats["faults"]["major"], c.stats["pages"]["in"]),
         "copied back, of those that come back":
             per(c.stats["standby"]["used"], c.stats["faults"]["major"] + c.stats["standby"]["used"]),
+        "expected to be written, of the pages brought in":
+            per(c.stats["pages"]["writes_expected"], c.stats["pages"]["in"] + c.stats["standby"]["used"]),
+        "pages written out": c.stats["pages"]["out"],
         "metadata, in pages": c.stats["metadata_bytes"] / 4096,
     }
 
@@ -101,6 +104,22 @@ for at in list(range(0, len(m), 4096)) * 2:
 end = time.monotonic() + 3
 while time.monotonic() < end:
     assert m[random.randrange(len(m)) & ~4095]
+os._exit(0)
+"""
+
+
+# Counted up at random, then only looked at: what was expected to be written is so no more.
+THEN_ONLY_READ = """
+import mmap, os, random
+source = random.Random(3)
+m = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for at in range(0, len(m), 4096):
+    m[at] = 1
+for _ in range(12000):
+    at = source.randrange(len(m)) & ~4095
+    m[at] = m[at] % 255 + 1
+for _ in range(24000):
+    assert m[source.randrange(len(m)) & ~4095]
 os._exit(0)
 """
 
@@ -144,9 +163,17 @@ def cases(build, work):
     # Pages in use that are evicted all the same come back by a copy.
     yield ("hot set", touch(build, "hot", 300000, "--writes", "20"), 32 * MIB,
            {"calls a fault": 3.6, "shootdowns an evicted page": 0.1,
-            "read, of those that come back": 0.95})
+            "read, of those that come back": 0.95,
+            "expected to be written, of the pages brought in": 0.001})
+    # Each page is looked at, then written: one fault is enough.
+    yield ("random update", touch(build, "rand-read", 30000, "--writes", "100", "--update"), 32 * MIB,
+           {"faults a page brought in": 1.25, "calls a fault": 3.6,
+            "bytes written a dirty page, in pages": 1.05})
+    # 16384 pages written first, some 6000 counted up, some 12000 only looked at.
+    yield ("update, then reads", ["/usr/bin/python3", "-c", THEN_ONLY_READ], 32 * MIB,
+           {"expected to be written, of the pages brought in": 0.4, "pages written out": 22000})
     yield ("in order, then at random", ["/usr/bin/python3", "-c", THEN_AT_RANDOM], 64 * MIB,
-           {"metadata, in pages": 650})
+           {"metadata, in pages": 700})
     # Nearly all is in use: it stays where it is rather than be copied to standby and back.
     yield ("nearly fits", touch(build, "rand-read", 150000), 61 * MIB,
            {"copied back, of those that come back": 0.52})

@@ -129,6 +129,7 @@ static const char *const variables[] = {
 	"EXTMEM_DRAM",	"EXTMEM_SWAP",	    "EXTMEM_POLICY",  "EXTMEM_PREFETCH", "EXTMEM_DELIVERY",
 	"EXTMEM_STATS", "EXTMEM_STATS_PID", "EXTMEM_VERBOSE", "EXTMEM_MASK",	 "EXTMEM_MIN_MAP",
 	"EXTMEM_SPIN",
+	"EXTMEM_EXPECT_WRITES",
 	"DRAMSIZE",	"SWAPDIR",	    "SWAPPATH",	      "EXTMEM_FOLLOW_EXEC",
 };
 
@@ -190,7 +191,8 @@ static void bad_values_name_option_and_leave_the_old(void **state)
 		{"delivery", "upcall,n=2"},		      {"delivery", "thread,n= 2"},
 		{"min-map", "1"},    {"stats", ""},	      {"mask", "sigbus"},
 		{"mask", "wp,"},     {"verbose", "yes"},
-		{"follow-exec", "1"}, {"syscalls", "trap"},
+		{"follow-exec", "1"}, {"expect-writes", "maybe"},
+		{"expect-writes", ""}, {"syscalls", "trap"},
 		{"standby", ""},     {"standby", "51%"},      {"standby", "5%,ever"},
 		{"standby", "-1"},   {"standby", "5%%"},
 		{"spin", ""},	     {"spin", "10us"},	      {"spin", "10001"},
@@ -222,6 +224,7 @@ static void environment_round_trip_keeps_everything(void **state)
 	assert_int_equal(set("min-map", "64K"), 0);
 	assert_int_equal(set("standby", "7%,always"), 0);
 	assert_int_equal(set("spin", "0"), 0);
+	assert_int_equal(set("expect-writes", "no"), 0);
 	assert_int_equal(set("stats", "/tmp/s,t.json"), 0);
 	assert_int_equal(set("mask", "uring,process_madvise"), 0);
 	o.stats_pid = 4711;

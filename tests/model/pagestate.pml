@@ -188,10 +188,10 @@ inline fill_from_slot()
 		if
 		:: skip ->
 			if
-			:: write || no_wp ->
+			:: skip -> /* written, expected to be (update.c), or nothing can be protected */
 				atomic { map_page(copy_cur, false) }
 				release_dirty_and_free()
-			:: else ->
+			:: !write && !no_wp ->
 				atomic { map_page(copy_cur, true) }
 				atomic { GO(FILLING, CLEAN) }
 			fi
@@ -218,11 +218,11 @@ inline map_staged()
 		assert(frame_used);
 		seen_slot = frame_slot;
 		if
-		:: write || no_wp ->
+		:: skip ->
 			atomic { map_page(frame_cur, false) }
 			release_dirty_and_free();
 			frame_put()
-		:: else ->
+		:: !write && !no_wp ->
 			atomic { map_page(frame_cur, true) }
 			atomic { GO(FILLING, CLEAN); slot = seen_slot }
 			frame_put()
@@ -235,7 +235,7 @@ inline map_kept()
 {
 	seen_slot = kept_slot;
 	if
-	:: write || seen_slot == NONE ->
+	:: skip ->
 		atomic { map_page(kept_cur, false) }
 		kept_put();
 		atomic { GO(FILLING, DIRTY); FORGET }
@@ -688,7 +688,7 @@ end:
 			if
 			:: atomic { !no_wp -> map_page(copy_cur, true) }
 				atomic { GO(FILLING, CLEAN) }
-			:: atomic { no_wp -> map_page(copy_cur, false) }
+			:: atomic { map_page(copy_cur, false) }
 				atomic { GO(FILLING, DIRTY); FORGET }
 				slot_free(seen_slot)
 			:: atomic { GO(FILLING, SWAPPED) }
