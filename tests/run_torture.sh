@@ -68,21 +68,35 @@ cell() {
 	rm -rf "$work"/syscalls-* "$work"/torture-*
 }
 
-# Each test of a program in a process of its own, so that one that hangs hides no other.
+# What is wrong with it is left in a file.
+one() { # program test
+	local program=$1 test=$2 log=$work/one-$2 status
+	as_user env TMPDIR="$work" ${mask:+EXTMEM_MASK="$mask"} timeout -s KILL 40 \
+		"$extmem" run $opts --swap "$work" -- "$program" "$test" >"$log" 2>&1
+	status=$?
+	[ $status = 0 ] || {
+		echo "$test: status $status"
+		grep -v '^ok\|^1\.\.' "$log" | tail -n 5 | cut -c 1-200
+	} >"$work/failed-$test"
+	rm -f "$log"
+}
+
+# Each test of a program in a process of its own, so that one that hangs hides no other; as many at once as there
+# are processors: most of them wait.
 each() { # name program
-	local name=$1 program=$2 test status all=0
+	local name=$1 program=$2 test left failed
 	wanted "$name" || return
-	: >"$work/log"
+	left=$(nproc)
 	for test in $("$program" --list); do
-		as_user env TMPDIR="$work" ${mask:+EXTMEM_MASK="$mask"} timeout -s KILL 40 \
-			"$extmem" run $opts --swap "$work" -- "$program" "$test" >"$work/one" 2>&1
-		status=$?
-		[ $status = 0 ] && continue
-		all=1
-		echo "$test: status $status" >>"$work/log"
-		grep -v '^ok\|^1\.\.' "$work/one" | tail -n 5 | cut -c 1-200 >>"$work/log"
+		[ "$left" -gt 0 ] || { wait -n; left=1; }
+		one "$program" "$test" &
+		left=$((left - 1))
 	done
-	tell $all "$name" "$work/log"
+	wait
+	failed=$(ls "$work" | grep -c '^failed-')
+	cat "$work"/failed-* >"$work/log" 2>/dev/null
+	rm -f "$work"/failed-*
+	tell "$failed" "$name" "$work/log"
 }
 
 torture() { # name args...

@@ -7,8 +7,11 @@ import subprocess
 
 PAGE_BYTES = 4096
 JOBS = {
-    **{f"rand_4k_qd{depth}": ["--rw=randread", "--bs=4k", f"--iodepth={depth}"]
-       for depth in (1, 2, 8, 32)},
+    "rand_4k_qd1": ["--rw=randread", "--bs=4k", "--iodepth=1"],
+    # Threads that wait for their reads, as threads that miss pages do.
+    **{f"rand_4k_{threads}_threads": ["--rw=randread", "--bs=4k", "--ioengine=psync", "--thread",
+                                      f"--numjobs={threads}", "--group_reporting"]
+       for threads in (2, 8, 32)},
     "seq_256k_qd4": ["--rw=read", "--bs=256k", "--iodepth=4"],
 }
 

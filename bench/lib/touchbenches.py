@@ -65,8 +65,9 @@ def seq_write(plan):
 
 def rand_read(plan):
     # Half of the pages are resident, so at best every other touch reads.
-    disk = {threads: _RawDisk(f"rand_4k_qd{threads}", "raw disk, 2 touches a read", 2,
-                              0.95 if threads == 1 else None) for threads in (1, 2, 8, 32)}
+    name = "raw disk, 2 touches a read"
+    disk = {1: _RawDisk("rand_4k_qd1", name, 2, 0.95),
+            **{threads: _RawDisk(f"rand_4k_{threads}_threads", name, 2) for threads in (2, 8, 32)}}
     return [*_touch_cases(plan, "rand-read", (0, 3), {1: 1.0, 2: 1.1, 8: 1.3, 32: 1.2}, zram=True,
                           disk=disk),
             *_compressible(plan, "rand-read")]

@@ -32,7 +32,7 @@ static const char help[] =
 	"                                        while, where that pays (10%; 0: none)\n"
 	"                                                                     EXTMEM_STANDBY\n"
 	"  --spin USEC                           a thread waits so long awake for a page while\n"
-	"                                        processors are idle (100; 0: never) EXTMEM_SPIN\n"
+	"                                        processors are idle (200; 0: never) EXTMEM_SPIN\n"
 	"  --expect-writes yes|no|always         pages that are read and then nearly always\n"
 	"                                        written come in writable (default yes)\n"
 	"                                                               EXTMEM_EXPECT_WRITES\n"

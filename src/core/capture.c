@@ -71,7 +71,7 @@ static void areas_free_one(void)
 {
 	struct em_frames *f = &cap.free[--cap.nfree];
 
-	em_meta_free((void *)f->base, f->pages * EM_PAGE_SIZE);
+	em_meta_free_frames((void *)f->base, f->pages);
 	cap.made--;
 }
 
@@ -95,7 +95,7 @@ static bool frames_get(struct em_batch *b)
 	if (cap.nfree) {
 		b->frames = cap.free[--cap.nfree];
 	} else if (may_make(pages)) {
-		b->frames.base = (uintptr_t)em_meta_alloc(pages * EM_PAGE_SIZE);
+		b->frames.base = (uintptr_t)em_meta_alloc_frames(pages);
 		b->frames.pages = pages;
 		cap.made += b->frames.base != 0;
 	}

@@ -62,6 +62,7 @@ void em_stats_collect(struct em_stats_extra *x)
 	x->resident_peak_bytes = em_stats.resident_peak_pages * EM_PAGE_SIZE;
 	x->managed_bytes = em_regions_pages * EM_PAGE_SIZE;
 	x->metadata_bytes = em_meta_bytes();
+	x->frame_bytes = em_meta_frame_bytes();
 	x->slots_used = em_engine.store ? em_slots_used(em_engine.store) : 0;
 	x->delivery = em_engine.opt.delivery == EM_DELIVERY_THREAD ? "thread" : "upcall";
 	x->policy = em_host_policy_name();

@@ -20,7 +20,7 @@ struct em_fetch *em_fetch_pool(void)
 	struct em_fetch *list = NULL;
 
 	if (!frames)
-		frames = em_meta_alloc(EM_FETCHES * EM_PAGE_SIZE);
+		frames = em_meta_alloc_frames(EM_FETCHES);
 	for (uint32_t i = 0; frames && i < EM_FETCHES; i++) {
 		pool[i].iov.iov_base = frames + i * EM_PAGE_SIZE;
 		pool[i].next = list;

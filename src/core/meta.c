@@ -11,6 +11,7 @@ enum {
 	MIN_SHIFT = 6,	       /* smallest class: 64 bytes, one cache line */
 	MAX_SHIFT = 14,	       /* largest class; above: own mapping */
 	CHUNK_BYTES = 1 << 18, /* what the classes take at a time */
+	PAGE_BYTES = 4096,
 };
 
 /* 64 GiB of addresses: metadata for 8 TiB.  Less where RLIMIT_AS, RLIMIT_DATA or strict overcommit
@@ -34,7 +35,7 @@ static struct {
 	struct free_run *runs; /* large pieces given back, still in the arena */
 	char *arena, *arena_end;
 	size_t arena_bytes;
-	uint64_t bytes;
+	uint64_t bytes, frame_bytes;
 } meta;
 
 /*
@@ -217,6 +218,22 @@ void em_meta_free(void *p, size_t bytes)
 	em_mutex_unlock(&meta.lock);
 }
 
+void *em_meta_alloc_frames(uint32_t pages)
+{
+	void *p = em_meta_alloc((size_t)pages * PAGE_BYTES);
+
+	if (p)
+		__atomic_fetch_add(&meta.frame_bytes, (uint64_t)pages * PAGE_BYTES, __ATOMIC_RELAXED);
+	return p;
+}
+
+void em_meta_free_frames(void *p, uint32_t pages)
+{
+	em_meta_free(p, (size_t)pages * PAGE_BYTES);
+	if (p)
+		__atomic_fetch_sub(&meta.frame_bytes, (uint64_t)pages * PAGE_BYTES, __ATOMIC_RELAXED);
+}
+
 void em_meta_lock(void)
 {
 	em_mutex_lock(&meta.lock);
@@ -230,4 +247,9 @@ void em_meta_unlock(void)
 uint64_t em_meta_bytes(void)
 {
 	return __atomic_load_n(&meta.bytes, __ATOMIC_RELAXED);
+}
+
+uint64_t em_meta_frame_bytes(void)
+{
+	return __atomic_load_n(&meta.frame_bytes, __ATOMIC_RELAXED);
 }

@@ -18,6 +18,9 @@ int em_meta_reserve(void);
 void *em_meta_alloc(size_t bytes);
 /* bytes: as asked for. */
 void em_meta_free(void *p, size_t bytes);
+/* The same for so many pages whose content is the program's, on its way in or out; counted by itself as well. */
+void *em_meta_alloc_frames(uint32_t pages);
+void em_meta_free_frames(void *p, uint32_t pages);
 /* Addresses of more than 16 KiB for mappings of the caller's, never given back and not counted as memory. */
 void *em_meta_alloc_addresses(size_t bytes);
 /* More than half of the range would be left for what cannot be done without. */
@@ -27,5 +30,7 @@ void em_meta_lock(void);
 void em_meta_unlock(void);
 /* Bytes held from the kernel now. */
 uint64_t em_meta_bytes(void);
+/* Of these, in frames. */
+uint64_t em_meta_frame_bytes(void);
 
 #endif

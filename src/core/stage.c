@@ -124,7 +124,7 @@ static struct em_chunk *new_chunk(void)
 
 	if (stage.used == stage.n)
 		return NULL;
-	c->frame = em_meta_alloc(EM_CHUNK_FRAMES * EM_PAGE_SIZE);
+	c->frame = em_meta_alloc_frames(EM_CHUNK_FRAMES);
 	if (!c->frame)
 		return NULL;
 	__atomic_store_n(&stage.used, stage.used + 1, __ATOMIC_RELAXED);
@@ -184,7 +184,7 @@ static bool drop_last_chunk(bool with_pages)
 		reclaim_chunk(c);
 	if (__atomic_load_n(&c->left, __ATOMIC_ACQUIRE))
 		return false;
-	em_meta_free(c->frame, EM_CHUNK_FRAMES * EM_PAGE_SIZE);
+	em_meta_free_frames(c->frame, EM_CHUNK_FRAMES);
 	__atomic_store_n(&stage.used, stage.used - 1, __ATOMIC_RELAXED);
 	return true;
 }

@@ -75,7 +75,7 @@ static struct em_thread *context_new(int tid, uint32_t used)
 
 	if (!t)
 		return NULL;
-	t->bounce = em_meta_alloc(EM_BOUNCE_PAGES * EM_PAGE_SIZE);
+	t->bounce = em_meta_alloc_frames(EM_BOUNCE_PAGES);
 	if (!t->bounce)
 		return NULL;
 	t->used = used;

@@ -122,6 +122,7 @@ static void put_process(struct json *j, const struct em_stats_extra *x)
 	number(j, "resident_peak_bytes", x->resident_peak_bytes);
 	number(j, "managed_bytes", x->managed_bytes);
 	number(j, "metadata_bytes", x->metadata_bytes);
+	number(j, "frame_bytes", x->frame_bytes);
 	number(j, "slots_used", x->slots_used);
 	string(j, "delivery", x->delivery);
 	string(j, "policy", x->policy);

@@ -82,7 +82,7 @@ typedef void (*em_stats_region_fn)(void *arg, const struct em_stats_region *r);
 struct em_stats_extra {
 	long pid;
 	uint64_t budget_bytes, resident_bytes, resident_peak_bytes, managed_bytes;
-	uint64_t metadata_bytes, slots_used;
+	uint64_t metadata_bytes, frame_bytes, slots_used;
 	const char *delivery, *policy, *prefetch, *features; /* features: "wp,move,..." */
 	void (*regions)(em_stats_region_fn fn, void *arg); /* calls fn for each; may be NULL */
 };

@@ -122,6 +122,7 @@ struct em_spin {
 	uint32_t most;	  /* threads that may look at once; 0: nobody */
 	uint32_t readers; /* threads in em_store_read_now */
 	uint32_t sleeps;  /* reads to sleep through, because looking did not pay */
+	uint32_t penalty; /* so many the next time */
 	uint64_t limit_ns;
 	struct em_spinner s[EM_SPINNERS];
 };

@@ -19,7 +19,7 @@
 enum {
 	LOOKS = 32,		/* between two offers of the processor */
 	WANTED_NS = 200000,	/* whoever gets it back later than that was not alone */
-	SLEEPS = 32,		/* reads to sleep through after looking did not pay */
+	SLEEPS_MOST = 64,	/* reads to sleep through after looking did not pay: 1, 2, 4 ... that many */
 };
 
 void em_spin_init(struct em_store *st, unsigned limit_us)
@@ -78,6 +78,22 @@ static bool worth_it(struct em_spin *sp)
 	return !left;
 }
 
+/* A disk is slow now and then, one that turns is always: each time that looking was in vain, twice as many reads
+   are slept through as the time before, and half as many after it paid. */
+static void judge(struct em_spin *sp, bool paid)
+{
+	uint32_t n = __atomic_load_n(&sp->penalty, __ATOMIC_RELAXED);
+
+	if (paid && !n)
+		return;
+	n = paid ? n / 2 : n ? n * 2 : 1;
+	if (n > SLEEPS_MOST)
+		n = SLEEPS_MOST;
+	__atomic_store_n(&sp->penalty, n, __ATOMIC_RELAXED);
+	if (!paid)
+		__atomic_store_n(&sp->sleeps, n, __ATOMIC_RELAXED);
+}
+
 /* Until there is something to collect, or looking does not pay. */
 static void look(const struct em_ioq *q, struct em_spin *sp)
 {
@@ -85,8 +101,10 @@ static void look(const struct em_ioq *q, struct em_spin *sp)
 
 	do {
 		for (int i = 0; i < LOOKS; i++) {
-			if (em_ioq_ready(q))
+			if (em_ioq_ready(q)) {
+				judge(sp, true);
 				return;
+			}
 			em_cpu_relax();
 		}
 		/* Too many now: the rest asleep. */
@@ -98,7 +116,7 @@ static void look(const struct em_ioq *q, struct em_spin *sp)
 		em_syscall0(SYS_sched_yield);
 		now = em_store_now_ns();
 	} while (now - offered < WANTED_NS);
-	__atomic_store_n(&sp->sleeps, SLEEPS, __ATOMIC_RELAXED);
+	judge(sp, false);
 }
 
 static int read_looking(struct em_store *st, struct em_ioq *q, em_slot_t slot, void *buf, size_t n)
