@@ -115,6 +115,7 @@ struct em_slots {
 /* A ring for a thread that looks; busy: somebody's. */
 struct em_spinner {
 	uint32_t busy;
+	uint32_t turn; /* counts its reads */
 	struct em_ioq *q;
 };
 

@@ -19,6 +19,10 @@
 enum {
 	LOOKS = 32,		/* between two offers of the processor */
 	WANTED_NS = 200000,	/* whoever gets it back later than that was not alone */
+	/* One read in so many is slept through.  Where the device interrupts one processor only, that is the one to
+	   look from, or it is asleep when the interrupt comes; the scheduler takes who sleeps there, but leaves
+	   who looks where it is. */
+	NAP = 32,
 	SLEEPS_MOST = 64,	/* reads to sleep through after looking did not pay: 1, 2, 4 ... that many */
 };
 
@@ -61,7 +65,7 @@ static struct em_spinner *claim(struct em_store *st)
 
 		if (__atomic_exchange_n(&s->busy, 1, __ATOMIC_ACQUIRE))
 			continue;
-		if (ring_of(st, s))
+		if (ring_of(st, s) && ++s->turn % NAP)
 			return s;
 		__atomic_store_n(&s->busy, 0, __ATOMIC_RELEASE);
 		break;
