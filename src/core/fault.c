@@ -96,7 +96,8 @@ enum em_fault_result em_fault(struct em_thread *t, uintptr_t addr, bool write)
 		if (!s.r && em_word_state(w) != EM_HOLE)
 			continue; /* being unmapped under our eyes: the word is about to change */
 		res = step(&s, w, &again);
-		if (res != EM_FAULT_DONE || !again)
+		/* Who waited for a handler thread goes on at once, and may have discarded the page already. */
+		if (res != EM_FAULT_DONE || !again || s.served)
 			break;
 	}
 	/* The mapping went away while we waited: let the access find out by itself. */

@@ -15,6 +15,7 @@ struct em_site {
 	struct em_thread *t;
 	uintptr_t addr; /* page */
 	bool write, alone; /* alone: a read with neighbours was refused, perhaps for one of these */
+	bool served;	   /* by us: the page was there for the access, whatever became of it since */
 	struct em_block *b;
 	em_word_t *wp;
 	struct em_region *r;

@@ -139,6 +139,7 @@ enum em_fault_result em_minor_first_touch(struct em_site *s, em_word_t w)
 	run = find_run(s->t, s->addr);
 	if (!fill(s, touch_run(s, run), first, &n, &ret))
 		return em_fault_error(ret);
+	s->served = !ret;
 	run->next = s->addr + n * EM_PAGE_SIZE;
 	run->pages = n;
 	if (n == 1)
@@ -218,6 +219,7 @@ enum em_fault_result em_minor_upgrade(struct em_site *s, em_word_t w)
 	}
 	if (ret)
 		return em_fault_error(ret);
+	s->served = true;
 	if (from == EM_DIRTY)
 		em_protect_gap_lifted();
 	em_stat_inc(faults_write_protect);

@@ -194,6 +194,7 @@ enum em_fault_result em_swapin_demand(struct em_site *s, em_word_t w)
 	}
 	if (!have)
 		return em_fault_error(ret);
+	s->served = have == l.n;
 	em_stat_inc(faults_major);
 	em_stat_add(pages_in, have);
 	em_site_inc(s, faults_major);
@@ -323,6 +324,7 @@ static enum em_fault_result map_standby(struct em_site *s, em_word_t w)
 		em_slots_free(em_engine.store, slot);
 	/* It had not left memory: distance 0. */
 	em_event(s->addr, EXTMEM_EV_SWAP_IN, 0);
+	s->served = true;
 	em_stat_inc(faults_standby);
 	nrange = em_host_prefetch(s->t, s->r, s->addr, 1, s->write, true, range);
 	em_host_prefetch_queue(range, nrange);
@@ -350,6 +352,7 @@ enum em_fault_result em_swapin_staged(struct em_site *s, em_word_t w)
 	run = map_staged_run(s, c, pos, writable, &err);
 	if (!run)
 		return em_fault_error(err);
+	s->served = true;
 	done = run + map_staged_rest(s, c, writable);
 	if (expected)
 		em_stat_add(writes_expected, done);

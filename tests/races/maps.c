@@ -306,3 +306,34 @@ void test_discarded_while_it_is_written_from(void)
 	close(inflight_pipe[1]);
 	CHECK(pthread_join(reader, NULL) == 0);
 }
+
+static void *keep_busy(void *arg)
+{
+	while (!__atomic_load_n((int *)arg, __ATOMIC_RELAXED))
+		;
+	return NULL;
+}
+
+/* A page that was discarded is not brought back by who served its last fault, and has not finished since. */
+void test_discarded_as_soon_as_it_is_there(void)
+{
+	char *p = tap_map(MIB);
+	time_t end = time(NULL) + 2;
+	pthread_t busy[3];
+	unsigned char there;
+	int stop = 0;
+
+	for (int i = 0; i < 3; i++)
+		CHECK(pthread_create(&busy[i], NULL, keep_busy, &stop) == 0);
+	while (time(NULL) <= end) {
+		*(volatile char *)p = 1;
+		madvise(p, PAGE, MADV_PAGEOUT); /* it has to be read */
+		CHECK(*(volatile char *)p == 1);
+		CHECK(madvise(p, PAGE, MADV_DONTNEED) == 0);
+		CHECK(mincore(p, PAGE, &there) == 0 && !(there & 1));
+	}
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	for (int i = 0; i < 3; i++)
+		CHECK(pthread_join(busy[i], NULL) == 0);
+	munmap(p, MIB);
+}

@@ -26,6 +26,7 @@ void pressure_once(size_t bytes);
 	X(written_while_it_leaves_and_is_merged) \
 	X(written_again_and_out_again_while_it_is_written) X(some_that_leave_may_not_be_read) \
 	X(discarded_while_it_is_written_from) X(discarded_by_generated_code) X(cycle_counter_is_forbidden) \
+	X(discarded_as_soon_as_it_is_there) \
 	X(standby_and_counters) X(standby_and_replaced) X(standby_and_moved) X(standby_and_hidden) \
 	X(standby_and_advice) X(standby_and_calls) X(standby_and_fork)
 TESTS(TAP_DECLARE)
