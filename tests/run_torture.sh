@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# The torture matrix: delivery x policy x prefetcher x (io_uring, plain), half of it with pages on standby and
-# mapped writable when they are read; kernels imitated by masking features, root and an ordinary user.  Prints TAP.
+# The torture matrix: delivery x policy x prefetcher x (io_uring, plain), half of it with pages on standby,
+# another half with pages mapped writable when they are read; kernels imitated by masking features, root and an ordinary user.  Prints TAP.
 #
 #   run_torture.sh [BUILD]
 #     SECONDS_PER_CELL  length of each torture run (default 2; with STRESS set 60)
@@ -15,8 +15,8 @@ seconds=${seconds:-2}
 rounds=${STRESS_ROUNDS:-1}
 extmem=$build/extmem
 tests=$build/tests/torture
-# What half of the cells have beside: pages on standby, and all that is read mapped writable
-standby="--standby 30%,always --expect-writes always"
+standby="--standby 30%,always"
+expected="--expect-writes always"
 n=0
 bad=0
 
@@ -125,6 +125,7 @@ matrix() {
 					opts="--dram 2M --delivery $delivery --policy $policy"
 					opts="$opts --prefetch $prefetch"
 					[ $prefetch = none ] && opts="$opts $standby"
+					[ $policy = fifo ] && opts="$opts $expected"
 					torture "$delivery $policy $prefetch${mask:+ plain}"
 				done
 			done
@@ -151,13 +152,17 @@ shapes() {
 	torture "smallest budget" --bytes 16M
 	opts="--dram 2M $standby"
 	torture "timer" --timer
+	opts="--dram 2M $standby $expected"
 	torture "twelve threads, timer" --threads 12 --timer
+	opts="--dram 2M $standby"
 	torture "one thread" --threads 1
 	torture "races only" --ops count,first,seq,rw --threads 6
 	opts="--dram 2M $standby"
 	torture "races only, standby" --ops count,first,seq,rw --threads 6
 	opts="--dram 2M"
 	torture "system calls only" --ops sys,rw,advise
+	opts="--dram 2M $expected"
+	torture "races only, mapped writable" --ops count,first,seq,rw --threads 6
 	opts="--dram 2M $standby"
 	torture "mappings only" --ops map,remap,prot,advise,rw
 	torture "forks only" --ops fork,rw,malloc
